@@ -1,0 +1,33 @@
+package middleware
+
+import (
+	"context"
+	"time"
+)
+
+// Store holds the blacklist: for a session or a subject, the instant before which everything is revoked.
+// The package store has one in memory, store/boltstore one on disk and store/redisstore one in Redis;
+// store/storetest tests any other against this contract.
+//
+// Keys may hold any bytes. Values are opaque, short, never empty text. A returned error means that the
+// backend failed, or that ctx ended first; an absent key is no error. A call must return soon after its ctx
+// is done: requests wait for it, and they are answered 503 if it fails (R14).
+//
+// A Store is used by many goroutines at once.
+type Store interface {
+	// Get returns the keys' values in order, "" for a key that is absent or past its expiry, in one
+	// round trip.
+	Get(ctx context.Context, keys ...string) ([]string, error)
+
+	// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means
+	// absent), and reports whether it did. Where expires is past, the key is absent afterwards.
+	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
+}
+
+// A Peeker is a [Store] that answers reads from this process's memory. The guards prefer Peek to Get, as it
+// costs neither a deadline nor an allocation. Implement it only where a read cannot block and cannot fail,
+// and where its answer is as fresh as Get's.
+type Peeker interface {
+	// Peek returns the key's value, "" if it is absent or past its expiry.
+	Peek(key string) string
+}
