@@ -1,0 +1,203 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// blacklist is the Store as the session rules see it: records instead of text, and never a wait longer than
+// the timeout (R14).
+type blacklist struct {
+	store   Store
+	peeker  Peeker // nil if the store has to be asked
+	timeout time.Duration
+}
+
+func newBlacklist(store Store, timeout time.Duration) blacklist {
+	peeker, _ := store.(Peeker)
+	return blacklist{store: store, peeker: peeker, timeout: timeout}
+}
+
+// A session's key and a subject's never meet: base64url has no colon.
+func sessionKey(id string) string      { return "s:" + id }
+func subjectKey(subject string) string { return "u:" + subject }
+
+// endOfTime is the cutoff of a session that was ended: every token was issued before.
+const endOfTime = math.MaxInt64
+
+const endedValue = "ended"
+
+// record is what the blacklist knows of a session. The zero record is that of a session never refreshed.
+type record struct {
+	cutoff   int64 // instant of the current token: what was issued before is replaced
+	previous int64 // instant of the token that the current one replaced
+	iat      int64 // of the current token, in seconds
+}
+
+func (r record) ended() bool { return r.cutoff == endOfTime }
+
+// encode leaves out what follows from the rest: a token is nearly always issued in the second of its instant.
+func (r record) encode() string {
+	if r.ended() {
+		return endedValue
+	}
+	s := formatInstant(r.cutoff) + "." + formatInstant(r.previous)
+	if r.iat != r.cutoff/microsPerSecond {
+		s += "." + formatInstant(r.iat)
+	}
+	return s
+}
+
+var errRecord = errors.New("a record of the blacklist cannot be read")
+
+// decodeRecord refuses what it does not know, as "not revoked" must never be a guess.
+func decodeRecord(value string) (record, error) {
+	switch value {
+	case "":
+		return record{}, nil
+	case endedValue:
+		return record{cutoff: endOfTime}, nil
+	}
+	cutoff, rest, _ := strings.Cut(value, ".")
+	previous, iat, hasIAT := strings.Cut(rest, ".")
+	var r record
+	var ok [3]bool
+	r.cutoff, ok[0] = parseInstant(cutoff)
+	r.previous, ok[1] = parseInstant(previous)
+	r.iat, ok[2] = r.cutoff/microsPerSecond, true
+	if hasIAT {
+		r.iat, ok[2] = parseInstant(iat)
+	}
+	if ok != [3]bool{true, true, true} {
+		return record{}, errRecord
+	}
+	return r, nil
+}
+
+func decodeCutoff(value string) (int64, error) {
+	if value == "" {
+		return 0, nil
+	}
+	cutoff, ok := parseInstant(value)
+	if !ok {
+		return 0, errRecord
+	}
+	return cutoff, nil
+}
+
+// An instant is written in base 36, as in a jti: short, and one spelling only.
+func formatInstant(instant int64) string { return strconv.FormatInt(instant, 36) }
+
+// maxInstant keeps sums of instants and durations inside int64. It is in the year 75000 or so.
+const maxInstant = math.MaxInt64 / 4
+
+func parseInstant(s string) (int64, bool) {
+	if s == "" || len(s) > 12 || s[0] == '0' {
+		return 0, false
+	}
+	var n int64
+	for i := range len(s) {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9':
+			n = n*36 + int64(c-'0')
+		case 'a' <= c && c <= 'z':
+			n = n*36 + int64(c-'a') + 10
+		default:
+			return 0, false
+		}
+	}
+	return n, n <= maxInstant
+}
+
+// visit is one step's way to the store. All that the step does there takes no longer than the timeout; what
+// it does in between (Reload, signing) is not counted.
+type visit struct {
+	blacklist
+	ctx  context.Context
+	left time.Duration
+}
+
+func (b blacklist) visit(ctx context.Context) *visit {
+	return &visit{blacklist: b, ctx: ctx, left: b.timeout}
+}
+
+// bounded runs one call. A call that fails in whatever way is one error to the client.
+func (v *visit) bounded(call func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(v.ctx, v.left)
+	defer cancel()
+	start := time.Now()
+	err := call(ctx)
+	v.left -= time.Since(start)
+	if err != nil {
+		return failed(CodeStoreUnavailable, err)
+	}
+	return nil
+}
+
+var errStoreAnswer = errors.New("the store returned another number of values than it was asked for")
+
+// lookup returns the values of both keys.
+func (v *visit) lookup(first, second string) (values [2]string, err error) {
+	if v.peeker != nil {
+		return [2]string{v.peeker.Peek(first), v.peeker.Peek(second)}, nil
+	}
+	err = v.bounded(func(ctx context.Context) error {
+		got, err := v.store.Get(ctx, first, second)
+		if err == nil && len(got) != len(values) {
+			err = errStoreAnswer
+		}
+		copy(values[:], got)
+		return err
+	})
+	return values, err
+}
+
+func (v *visit) get(key string) (value string, err error) {
+	err = v.bounded(func(ctx context.Context) error {
+		got, err := v.store.Get(ctx, key)
+		if err == nil && len(got) != 1 {
+			err = errStoreAnswer
+		}
+		if err == nil {
+			value = got[0]
+		}
+		return err
+	})
+	return value, err
+}
+
+func (v *visit) swap(key, old, new string, expires time.Time) (swapped bool, err error) {
+	err = v.bounded(func(ctx context.Context) (err error) {
+		swapped, err = v.store.CompareAndSwap(ctx, key, old, new, expires)
+		return err
+	})
+	return swapped, err
+}
+
+// maxSwaps bounds the tries of one step. A lost swap means that another request won one, so a session would
+// have to be refreshed this often in the meantime: a store that refuses on and on is broken.
+const maxSwaps = 64
+
+var errSwaps = errors.New("the store refused every compare-and-swap")
+
+// update swaps key to what next makes of its value until a swap is won. next may say that nothing is to be done.
+func (v *visit) update(key string, next func(value string) (new string, expires time.Time, done bool, err error)) error {
+	for range maxSwaps {
+		value, err := v.get(key)
+		if err != nil {
+			return err
+		}
+		new, expires, done, err := next(value)
+		if done || err != nil {
+			return err
+		}
+		if swapped, err := v.swap(key, value, new, expires); swapped || err != nil {
+			return err
+		}
+	}
+	return failed(CodeStoreUnavailable, errSwaps)
+}
