@@ -1,0 +1,186 @@
+package middleware
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// This file reads and writes JSON objects member by member, as a token needs it and encoding/json does not
+// do it: names compared exactly, a name twice refused, values kept as they were written (R1). The grammar
+// itself stays encoding/json's business.
+
+// malformed says what is wrong with a token or an object.
+type malformed string
+
+func (m malformed) Error() string { return string(m) }
+
+// strictBase64 accepts one spelling of each value: no padding, no stray bits.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
+// decodeObject reads a segment of a JWT and calls member for each member of the object in it.
+func decodeObject(segment string, member func(name string, value []byte) error) error {
+	object, err := strictBase64.DecodeString(segment)
+	if err != nil {
+		return malformed("a segment is not canonical base64url")
+	}
+	return scanObject(object, member)
+}
+
+// scanObject calls member with each name and value at the top level of a JSON object, which must be all
+// there is, valid UTF-8 and without a name twice (RFC 7519 §4). Values are slices of object.
+func scanObject(object []byte, member func(name string, value []byte) error) error {
+	if !utf8.Valid(object) || !json.Valid(object) {
+		return malformed("a segment is not JSON")
+	}
+	pos := skipSpace(object, 0)
+	if object[pos] != '{' {
+		return malformed("a segment is not a JSON object")
+	}
+	var seen nameSet
+	for pos = skipSpace(object, pos+1); object[pos] != '}'; {
+		end := skipValue(object, pos)
+		name, err := stringValue(object[pos:end])
+		if err != nil {
+			return err
+		}
+		if !seen.add(name) {
+			return malformed("a member appears twice")
+		}
+		pos = skipSpace(object, skipSpace(object, end)+1) // past the colon
+		end = skipValue(object, pos)
+		if err := member(name, object[pos:end]); err != nil {
+			return err
+		}
+		if pos = skipSpace(object, end); object[pos] == ',' {
+			pos = skipSpace(object, pos+1)
+		}
+	}
+	return nil
+}
+
+// nameSet is a set of names that costs nothing while there are few.
+type nameSet struct {
+	few  [16]string
+	n    int
+	many map[string]struct{}
+}
+
+func (s *nameSet) add(name string) bool {
+	for _, known := range s.few[:s.n] {
+		if known == name {
+			return false
+		}
+	}
+	if s.n < len(s.few) {
+		s.few[s.n] = name
+		s.n++
+		return true
+	}
+	if _, known := s.many[name]; known {
+		return false
+	}
+	if s.many == nil {
+		s.many = map[string]struct{}{}
+	}
+	s.many[name] = struct{}{}
+	return true
+}
+
+func skipSpace(b []byte, pos int) int {
+	for pos < len(b) && (b[pos] == ' ' || b[pos] == '\t' || b[pos] == '\n' || b[pos] == '\r') {
+		pos++
+	}
+	return pos
+}
+
+// skipValue returns the end of the value at pos. It relies on the JSON being valid.
+func skipValue(b []byte, pos int) int {
+	switch b[pos] {
+	case '"':
+		return skipString(b, pos)
+	case '{', '[':
+		return skipNested(b, pos)
+	}
+	for pos < len(b) && !endsLiteral(b[pos]) {
+		pos++
+	}
+	return pos
+}
+
+func skipString(b []byte, pos int) int {
+	for pos++; b[pos] != '"'; pos++ {
+		if b[pos] == '\\' {
+			pos++
+		}
+	}
+	return pos + 1
+}
+
+func skipNested(b []byte, pos int) int {
+	for depth := 0; ; {
+		switch b[pos] {
+		case '"':
+			pos = skipString(b, pos)
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		pos++
+		if depth == 0 {
+			return pos
+		}
+	}
+}
+
+func endsLiteral(c byte) bool {
+	switch c {
+	case ',', '}', ' ', '\t', '\n', '\r':
+		return true
+	}
+	return false
+}
+
+// stringValue reads a JSON string.
+func stringValue(value []byte) (string, error) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", malformed("a member is not a string")
+	}
+	for _, c := range value {
+		if c == '\\' {
+			var s string
+			if json.Unmarshal(value, &s) != nil {
+				return "", malformed("a member is not a string")
+			}
+			return s, nil
+		}
+	}
+	return string(value[1 : len(value)-1]), nil
+}
+
+// secondsValue reads a NumericDate (RFC 7519 §2): seconds since 1970, which may have a fraction; that is cut.
+func secondsValue(value []byte) (int64, error) {
+	if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n >= 0 {
+		return n, nil
+	}
+	f, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || !(f >= 0 && f < math.MaxInt64) {
+		return 0, malformed("a date is not a number of seconds")
+	}
+	return int64(f), nil
+}
+
+// appendString appends s as a JSON string.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(s) // a string always has a spelling
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}

@@ -1,0 +1,305 @@
+package middleware
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxTokenBytes is the longest token that is read, and so the longest that is issued (R1).
+const maxTokenBytes = 8 << 10
+
+// kind is what a token is for. It is the typ of the header (RFC 8725 §3.11).
+type kind uint8
+
+const (
+	accessKind  kind = iota // used on requests; in one-token mode refreshed as well
+	refreshKind             // pair mode: swapped for a new pair, and good for nothing else
+	kinds       = 2
+)
+
+func kindOf(i int) kind { return kind(i) }
+
+func (k kind) typ() string { return [kinds]string{"JWT", "refresh+jwt"}[k] }
+
+// token is what a JWT of ours says. Once made it is never changed: requests share it.
+type token struct {
+	kind     kind
+	session  string
+	issued   int64 // the issue instant, µs
+	subject  string
+	iat      int64 // this and all below: seconds
+	nbf      int64
+	exp      int64
+	authTime int64
+	deadline int64 // 0 in an access token of pair mode
+	ttl      int64 // the lifetime of the session's access tokens
+
+	// own are the application's members as JSON, without the braces around them.
+	own []byte
+	// payload is the whole JSON object, as it was signed.
+	payload []byte
+}
+
+func (t *token) id() string { return t.session + "." + formatInstant(t.issued) }
+
+// codec turns tokens into compact JWTs and back.
+type codec struct {
+	issuer   string
+	audience string
+	pair     bool
+}
+
+// reserved are the members that are ours to write. nbf is among them because we read it.
+var reserved = []string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp", "access_ttl"}
+
+// ownMembers makes JSON members of an application's claims. A name that is reserved, in whatever case, is
+// refused: other parsers of JSON take SUB for sub.
+func ownMembers(claims any) ([]byte, error) {
+	if claims == nil {
+		return nil, nil
+	}
+	object, err := json.Marshal(claims)
+	if err != nil {
+		return nil, fmt.Errorf("middleware: the claims cannot be written as JSON: %w", err)
+	}
+	if string(object) == "null" {
+		return nil, nil
+	}
+	if object[0] != '{' {
+		return nil, fmt.Errorf("middleware: the claims are a %T, which is no JSON object: use a struct or a map", claims)
+	}
+	err = scanObject(object, func(name string, _ []byte) error {
+		for _, r := range reserved {
+			if strings.EqualFold(name, r) {
+				return fmt.Errorf("%q is reserved, choose another name", name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("middleware: the claims are not usable: %w", err)
+	}
+	return object[1 : len(object)-1], nil
+}
+
+// encode signs t and fills in its payload.
+func (c *codec) encode(k *key, t *token) (string, error) {
+	t.payload = c.appendPayload(make([]byte, 0, 256+len(t.own)), t)
+	header := k.headers[t.kind]
+	text := make([]byte, 0, len(header)+1+strictBase64.EncodedLen(len(t.payload))+1+strictBase64.EncodedLen(64))
+	text = append(append(text, header...), '.')
+	text = strictBase64.AppendEncode(text, t.payload)
+	signature, err := k.method.Sign(string(text), k.signing)
+	if err != nil {
+		return "", fmt.Errorf("middleware: signing: %w", err)
+	}
+	text = strictBase64.AppendEncode(append(text, '.'), signature)
+	if len(text) > maxTokenBytes {
+		return "", fmt.Errorf("middleware: the token would be %d bytes long, more than %d: put less into the claims", len(text), maxTokenBytes)
+	}
+	return string(text), nil
+}
+
+func (c *codec) appendPayload(b []byte, t *token) []byte {
+	b = append(b, '{')
+	if c.issuer != "" {
+		b = append(appendString(append(b, `"iss":`...), c.issuer), ',')
+	}
+	if c.audience != "" {
+		b = append(appendString(append(b, `"aud":`...), c.audience), ',')
+	}
+	b = appendString(append(b, `"sub":`...), t.subject)
+	b = strconv.AppendInt(append(b, `,"iat":`...), t.iat, 10)
+	b = strconv.AppendInt(append(b, `,"exp":`...), t.exp, 10)
+	b = appendString(append(b, `,"jti":`...), t.id())
+	b = appendString(append(b, `,"sid":`...), t.session)
+	b = strconv.AppendInt(append(b, `,"auth_time":`...), t.authTime, 10)
+	if t.kind == refreshKind {
+		b = strconv.AppendInt(append(b, `,"access_ttl":`...), t.ttl, 10)
+	} else if !c.pair {
+		b = strconv.AppendInt(append(b, `,"refresh_exp":`...), t.deadline, 10)
+	}
+	if len(t.own) > 0 {
+		b = append(append(b, ','), t.own...)
+	}
+	return append(b, '}')
+}
+
+// decode reads a compact JWT and checks all that needs neither the time nor the store: R1, issuer, audience.
+func (c *codec) decode(keys *keySet, text string) (*token, error) {
+	t, err := c.parse(keys, text)
+	if err != nil {
+		return nil, failed(CodeTokenInvalid, err)
+	}
+	return t, nil
+}
+
+// parse looks at the signature first, so that nothing unauthenticated is decoded but the header.
+func (c *codec) parse(keys *keySet, text string) (*token, error) {
+	header, payload, signature, err := split(text)
+	if err != nil {
+		return nil, err
+	}
+	h, err := keys.open(header)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := strictBase64.DecodeString(signature)
+	if err != nil {
+		return nil, malformed("a segment is not canonical base64url")
+	}
+	if h.key.method.Verify(text[:len(header)+1+len(payload)], mac, h.key.opening) != nil {
+		return nil, malformed("the signature does not fit")
+	}
+	return c.parsePayload(payload, h.kind)
+}
+
+// split takes a token apart and refuses what cannot be one before anything looks into it.
+func split(text string) (header, payload, signature string, err error) {
+	if len(text) > maxTokenBytes {
+		return "", "", "", malformed("the token is too long")
+	}
+	var dots [2]int
+	n := 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.' && n < len(dots):
+			dots[n] = i
+			n++
+		default:
+			return "", "", "", malformed("the token has a byte that no token has")
+		}
+	}
+	if n < len(dots) {
+		return "", "", "", malformed("the token has not three segments")
+	}
+	return text[:dots[0]], text[dots[0]+1 : dots[1]], text[dots[1]+1:], nil
+}
+
+// parsePayload reads claims whose signature is known to be good.
+func (c *codec) parsePayload(segment string, kind kind) (*token, error) {
+	payload, err := strictBase64.DecodeString(segment)
+	if err != nil {
+		return nil, malformed("a segment is not canonical base64url")
+	}
+	t := &token{kind: kind, payload: payload}
+	var jti, issuer string
+	refreshExp, audienceFits := int64(0), c.audience == ""
+	err = scanObject(payload, func(name string, value []byte) (err error) {
+		switch name {
+		case "iss":
+			issuer, err = stringValue(value)
+		case "aud":
+			var fits bool
+			fits, err = c.inAudience(value)
+			audienceFits = audienceFits || fits
+		case "sub":
+			t.subject, err = stringValue(value)
+		case "jti":
+			jti, err = stringValue(value)
+		case "sid":
+			t.session, err = stringValue(value)
+		case "iat":
+			t.iat, err = requiredSeconds(value)
+		case "exp":
+			t.exp, err = requiredSeconds(value)
+		case "nbf":
+			t.nbf, err = secondsValue(value)
+		case "auth_time":
+			t.authTime, err = requiredSeconds(value)
+		case "refresh_exp":
+			refreshExp, err = requiredSeconds(value)
+		case "access_ttl":
+			t.ttl, err = requiredSeconds(value)
+		default:
+			if len(t.own) > 0 {
+				t.own = append(t.own, ',')
+			}
+			t.own = appendMember(t.own, name, value)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case c.issuer != "" && issuer != c.issuer:
+		return nil, malformed("iss is not ours")
+	case !audienceFits:
+		return nil, malformed("aud has no value of ours")
+	}
+	return t, t.complete(jti, refreshExp)
+}
+
+// complete checks what the members say together.
+func (t *token) complete(jti string, refreshExp int64) error {
+	instant, found := strings.CutPrefix(jti, t.session+".")
+	issued, ok := parseInstant(instant)
+	switch {
+	case t.subject == "":
+		return malformed("sub is missing")
+	case t.session == "":
+		return malformed("sid is missing")
+	case !found || !ok:
+		return malformed("jti is missing or not a session's")
+	case t.iat == 0 || t.exp == 0:
+		return malformed("iat or exp is missing")
+	case t.exp <= t.iat:
+		return malformed("exp is not after iat")
+	}
+	t.issued = issued
+	if t.kind == refreshKind {
+		if t.deadline = t.exp; t.ttl == 0 {
+			return malformed("access_ttl is missing")
+		}
+		return nil
+	}
+	t.ttl, t.deadline = t.exp-t.iat, refreshExp
+	return nil
+}
+
+// requiredSeconds reads a date that 0 cannot be: some libraries take exp 0 for no exp at all.
+func requiredSeconds(value []byte) (int64, error) {
+	n, err := secondsValue(value)
+	if err == nil && n == 0 {
+		err = malformed("a date is 0")
+	}
+	return n, err
+}
+
+// inAudience reports whether aud, a string or a list of strings (RFC 7519 §4.1.3), has our value.
+func (c *codec) inAudience(value []byte) (bool, error) {
+	var list []string
+	if value[0] == '"' {
+		list = []string{""}
+		one, err := stringValue(value)
+		if err != nil {
+			return false, err
+		}
+		list[0] = one
+	} else if json.Unmarshal(value, &list) != nil {
+		return false, malformed("aud is neither a string nor a list of strings")
+	}
+	for _, one := range list {
+		if one == c.audience {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func appendMember(b []byte, name string, value []byte) []byte {
+	b = append(appendString(b, name), ':')
+	return append(b, value...)
+}
+
+// checkText refuses what JSON could only write with replacement characters: two subjects must not become one.
+func checkText(what, s string) error {
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("middleware: %s is not valid UTF-8", what)
+	}
+	return nil
+}
