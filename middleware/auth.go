@@ -1,0 +1,260 @@
+// Package middleware lets requests through Gin that carry a JWT, for as long as the token lives, swaps
+// expired tokens for new ones inside the refresh window of their session, and revokes.
+//
+// Most programs need [New], the handlers [Auth.LoginHandler], [Auth.RefreshHandler] and
+// [Auth.LogoutHandler], the guard [Auth.Required], and [MustClaims] behind it:
+//
+//	auth, err := middleware.New(middleware.Config{
+//		Keys:         []middleware.Key{{Algorithm: middleware.HS256, Key: secret}},
+//		Store:        store.NewMemory(),
+//		Authenticate: checkPassword,
+//	})
+//	r.POST("/login", auth.LoginHandler)
+//	r.POST("/refresh", auth.RefreshHandler)
+//	r.POST("/logout", auth.LogoutHandler)
+//	api := r.Group("/api", auth.Required())
+//
+// The handlers are made of the steps [Auth.Issue], [Auth.Verify], [Auth.Refresh], [Auth.Logout], which know
+// no HTTP: use them for a WebSocket, for gRPC, or after a login through OAuth.
+//
+// A refresh replaces the token. The replaced one still passes for the grace of 10 seconds, and its refresh
+// gives the same successor again; after that its return counts as theft and ends the session. So a client
+// must keep the newest token it got, and all its tabs must share it.
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// Auth issues, verifies, refreshes and revokes tokens. It is made by [New], used by many goroutines at once,
+// and not to be copied.
+type Auth struct {
+	sessions     sessions
+	codec        codec
+	keys         *keySet
+	authenticate func(c *gin.Context) (Identity, error)
+	reload       func(ctx context.Context, claims Claims) (any, error)
+	onError      func(c *gin.Context, err *Error)
+	onEvent      func(ctx context.Context, e Event)
+	realm        string
+}
+
+// New returns an Auth, or one error that lists every mistake in the configuration (R15).
+func New(config Config) (*Auth, error) {
+	config = config.withDefaults()
+	keys, err := config.validate()
+	if err != nil {
+		return nil, err
+	}
+	return &Auth{
+		sessions: sessions{
+			blacklist:   newBlacklist(config.Store, config.StoreTimeout),
+			ttl:         config.TTL,
+			refreshTTL:  config.RefreshTTL,
+			idleTTL:     config.IdleTTL,
+			grace:       config.Grace,
+			leeway:      config.Leeway,
+			keepOnReuse: config.KeepSessionOnReuse,
+		},
+		codec:        codec{issuer: config.Issuer, audience: config.Audience},
+		keys:         keys,
+		authenticate: config.Authenticate,
+		reload:       config.Reload,
+		onError:      config.OnError,
+		onEvent:      config.OnEvent,
+		realm:        config.Realm,
+	}, nil
+}
+
+// Tokens is what a login or a refresh gives the client.
+type Tokens struct {
+	// AccessToken is used on requests until ExpiresAt.
+	AccessToken string
+	ExpiresAt   time.Time
+
+	// RefreshUntil is the session's deadline: then only a login helps.
+	RefreshUntil time.Time
+
+	// Claims are those of AccessToken.
+	Claims Claims
+}
+
+// Issue starts a session for somebody whose identity the application has checked, and returns its first
+// tokens. It fails with an [*Error] if the store does, and with another error if the identity is unusable:
+// no subject, claims that are no JSON object, take a reserved name or make the token longer than 8 KiB.
+func (a *Auth) Issue(ctx context.Context, id Identity) (Tokens, error) {
+	tokens, t, err := a.issue(ctx, id)
+	a.report(ctx, "", EventLogin, t, err)
+	return tokens, err
+}
+
+func (a *Auth) issue(ctx context.Context, id Identity) (Tokens, *token, error) {
+	if id.Subject == "" {
+		return Tokens{}, nil, errors.New("middleware: Identity.Subject is empty: it must say who logs in")
+	}
+	if err := checkText("Identity.Subject", id.Subject); err != nil {
+		return Tokens{}, nil, err
+	}
+	own, err := ownMembers(id.Claims)
+	if err != nil {
+		return Tokens{}, nil, err
+	}
+	ttl, refreshTTL, err := a.lifetimes(id)
+	if err != nil {
+		return Tokens{}, nil, err
+	}
+	t, err := a.sessions.start(ctx, id.Subject, own, ttl, refreshTTL)
+	if err != nil {
+		return Tokens{}, nil, err
+	}
+	tokens, err := a.sign(t)
+	return tokens, t, err
+}
+
+// lifetimes are the configured ones or what the login asks for, if that is shorter (R13). Tokens of a
+// session never outlive a window that is shorter than they are.
+func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error) {
+	shorter := func(asked, configured time.Duration) time.Duration {
+		if asked == 0 {
+			return configured
+		}
+		return min(asked.Truncate(time.Second), configured)
+	}
+	refreshTTL = shorter(id.RefreshTTL, a.sessions.refreshTTL)
+	ttl = min(shorter(id.TTL, a.sessions.ttl), refreshTTL)
+	if ttl < time.Second {
+		return 0, 0, fmt.Errorf("middleware: Identity.TTL %v and RefreshTTL %v: a lifetime is at least one second", id.TTL, id.RefreshTTL)
+	}
+	return ttl, refreshTTL, nil
+}
+
+// sign makes the client's answer of a session's token.
+func (a *Auth) sign(t *token) (Tokens, error) {
+	text, err := a.codec.encode(a.keys.signer, t)
+	if err != nil {
+		return Tokens{}, err
+	}
+	claims := claimsOf(t)
+	return Tokens{AccessToken: text, ExpiresAt: claims.ExpiresAt, RefreshUntil: claims.RefreshUntil, Claims: claims}, nil
+}
+
+// Verify returns the claims of a token that is good for a request, as [Auth.Required] does (R1–R4). The
+// error is an [*Error].
+func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
+	t, err := a.verify(ctx, text)
+	if err != nil {
+		a.report(ctx, "", EventRejected, t, err)
+		return Claims{}, err
+	}
+	return claimsOf(t), nil
+}
+
+// verify returns the token with the error where it is genuine, for the report.
+func (a *Auth) verify(ctx context.Context, text string) (*token, error) {
+	t, err := a.codec.decode(a.keys, text)
+	if err != nil {
+		return nil, err
+	}
+	return t, a.sessions.verify(ctx, t)
+}
+
+// Refresh swaps a token, expired or not, for the next one of its session (R5–R10). The error is an [*Error]
+// unless Reload's claims are unusable.
+func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
+	tokens, t, err := a.refresh(ctx, text)
+	a.report(ctx, "", EventRefresh, t, err)
+	return tokens, err
+}
+
+func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *token, error) {
+	t, err := a.codec.decode(a.keys, text)
+	if err != nil {
+		return Tokens{}, nil, err
+	}
+	var tokens Tokens
+	err = a.sessions.refresh(ctx, t, a.produce(ctx, t, &tokens))
+	if err != nil {
+		return Tokens{}, t, err
+	}
+	return tokens, t, nil
+}
+
+// produce returns the step that makes the answer of a refresh of t. Reload is asked once, however often the
+// swap has to be tried.
+func (a *Auth) produce(ctx context.Context, t *token, tokens *Tokens) func(*token) error {
+	own, loaded := t.own, a.reload == nil
+	return func(next *token) (err error) {
+		if !loaded {
+			if own, err = a.reloaded(ctx, t); err != nil {
+				return err
+			}
+			loaded = true
+		}
+		next.own = own
+		*tokens, err = a.sign(next)
+		return err
+	}
+}
+
+func (a *Auth) reloaded(ctx context.Context, t *token) ([]byte, error) {
+	claims, err := a.reload(ctx, claimsOf(t))
+	switch {
+	case errors.Is(err, ErrRefused):
+		return nil, failed(CodeSubjectRefused, err)
+	case err != nil:
+		return nil, failed(CodeStoreUnavailable, err)
+	}
+	return ownMembers(claims)
+}
+
+// Logout ends the session of a token (R11): any genuine one of the session, expired or replaced as well, up
+// to the end of the refresh window. To end one that is ended already is no error. When Logout returns nil, no
+// server that shares the store accepts any token of the session. The error is an [*Error].
+func (a *Auth) Logout(ctx context.Context, text string) error {
+	t, err := a.logout(ctx, text)
+	a.report(ctx, "", EventLogout, t, err)
+	return err
+}
+
+func (a *Auth) logout(ctx context.Context, text string) (*token, error) {
+	t, err := a.codec.decode(a.keys, text)
+	if err != nil {
+		return nil, err
+	}
+	return t, a.sessions.logout(ctx, t)
+}
+
+func (a *Auth) logoutAll(ctx context.Context, text string) (*token, error) {
+	t, err := a.codec.decode(a.keys, text)
+	if err != nil {
+		return nil, err
+	}
+	return t, a.sessions.logoutAll(ctx, t)
+}
+
+// RevokeSession ends a session by its id ([Claims].SessionID), for a list of devices or an administrator.
+// The error is an [*Error].
+func (a *Auth) RevokeSession(ctx context.Context, sessionID string) error {
+	if sessionID == "" {
+		return errors.New("middleware: RevokeSession was given no session")
+	}
+	err := a.sessions.revokeSession(a.sessions.visit(ctx), sessionID)
+	a.report(ctx, "", EventLogout, &token{session: sessionID}, err)
+	return err
+}
+
+// RevokeSubject revokes all that was issued to a subject before (R12): after a change of password, say. A
+// login afterwards works at once. The error is an [*Error].
+func (a *Auth) RevokeSubject(ctx context.Context, subject string) error {
+	if subject == "" {
+		return errors.New("middleware: RevokeSubject was given no subject")
+	}
+	err := a.sessions.revokeSubject(a.sessions.visit(ctx), subject)
+	a.report(ctx, "", EventLogoutAll, &token{subject: subject}, err)
+	return err
+}

@@ -1,0 +1,158 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+)
+
+// The defaults of the zero [Config].
+const (
+	DefaultTTL          = time.Hour
+	DefaultRefreshTTL   = 14 * 24 * time.Hour
+	DefaultGrace        = 10 * time.Second
+	DefaultStoreTimeout = time.Second
+	defaultRealm        = "api"
+)
+
+// maxGrace is the longest grace: for that long a stolen token passes for its owner's (R15).
+const maxGrace = 5 * time.Minute
+
+// Config is what [New] makes an [Auth] of. Keys and Store must be said, all else has a safe default.
+type Config struct {
+	_ [0]func() // no unkeyed literals
+
+	// Keys sign and verify. The first one signs, all verify, chosen by kid.
+	Keys []Key
+
+	// Store is the blacklist. There is no default: the choice decides what survives a restart and which
+	// servers hear of a logout. See the package store.
+	Store Store
+
+	// Authenticate checks the credentials of a login request for LoginHandler. It returns who logs in, or
+	// [ErrRefused], [ErrBadRequest], or any other error if it could not tell. Where it has answered the
+	// request itself (429, a second factor), that answer stands. Without it LoginHandler answers 500; use
+	// [Auth.Issue] after a login of another kind.
+	Authenticate func(c *gin.Context) (Identity, error)
+
+	// Reload looks at the subject again at each refresh and returns the application's claims for the new
+	// token, the old ones if it returns claims.Decode's result. [ErrRefused] means that the session may
+	// not go on; any other error means 503. In both cases the presented token is not used up (R9). nil:
+	// the claims are carried over.
+	Reload func(ctx context.Context, claims Claims) (any, error)
+
+	// TTL is how long a token is good for requests. Whole seconds, default 1 hour.
+	TTL time.Duration
+
+	// RefreshTTL is how long after the login a session can be refreshed; it is not extended by a refresh.
+	// Whole seconds, longer than TTL, default 14 days.
+	RefreshTTL time.Duration
+
+	// IdleTTL ends a session that was not refreshed for this long, counted from the last token's issue.
+	// Longer than TTL. 0: sessions may idle until RefreshTTL.
+	IdleTTL time.Duration
+
+	// Grace is how long a replaced token still passes and is swapped for the same successor, so that
+	// parallel requests and a lost answer log nobody out. At most 5 minutes. 0 means the default of 10
+	// seconds, a negative value none: then of two parallel refreshes one counts as reuse.
+	Grace time.Duration
+
+	// Leeway is how far the clocks of the servers may differ where a token's end is checked. Default 0.
+	Leeway time.Duration
+
+	// StoreTimeout is how long one request waits for the store before it is answered 503. Default 1 second.
+	StoreTimeout time.Duration
+
+	// Issuer and Audience are written into each token and demanded of it. "": neither.
+	Issuer   string
+	Audience string
+
+	// Realm is shown in WWW-Authenticate. Default "api".
+	Realm string
+
+	// KeepSessionOnReuse refuses a token that comes back after it was replaced without ending its session.
+	// Then a thief's use of it goes unpunished (R8).
+	KeepSessionOnReuse bool
+
+	// OnError writes the answer for a refused request in place of the default JSON. Status-independent
+	// headers (WWW-Authenticate, Retry-After) are set before and the handlers behind do not run.
+	OnError func(c *gin.Context, err *Error)
+
+	// OnEvent hears of each login, refresh, logout and refusal. It runs before the answer is sent.
+	OnEvent func(ctx context.Context, e Event)
+}
+
+// Identity is who logs in.
+type Identity struct {
+	// Subject is the user's lasting id, never empty. It is what [Auth.RevokeSubject] takes.
+	Subject string
+
+	// Claims are the application's own claims: a struct or map that encoding/json makes an object of, or
+	// nil. They are not secret, and a token of more than 8 KiB is refused.
+	Claims any
+
+	// TTL and RefreshTTL are shorter lifetimes for this session. 0 or longer than configured: the
+	// configured ones. Fractions of a second are cut.
+	TTL        time.Duration
+	RefreshTTL time.Duration
+}
+
+// withDefaults fills in what is zero.
+func (c Config) withDefaults() Config {
+	setDefault(&c.TTL, DefaultTTL)
+	setDefault(&c.RefreshTTL, DefaultRefreshTTL)
+	setDefault(&c.Grace, DefaultGrace)
+	setDefault(&c.StoreTimeout, DefaultStoreTimeout)
+	if c.Realm == "" {
+		c.Realm = defaultRealm
+	}
+	return c
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
+	}
+}
+
+// mistakes returns all that is wrong but the keys (R15). It expects the defaults to be filled in.
+func (c Config) mistakes() []error {
+	var wrong []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			wrong = append(wrong, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Store != nil, "Store is missing: use store.NewMemory() for a single process, store/boltstore or store/redisstore to survive a restart")
+	check(c.TTL >= time.Second && c.TTL%time.Second == 0, "TTL is %v: it must be whole seconds, at least one", c.TTL)
+	check(c.RefreshTTL%time.Second == 0, "RefreshTTL is %v: it must be whole seconds", c.RefreshTTL)
+	check(c.RefreshTTL > c.TTL, "RefreshTTL is %v and TTL %v: RefreshTTL must be longer, or an expired token could not be refreshed", c.RefreshTTL, c.TTL)
+	check(c.IdleTTL == 0 || c.IdleTTL > c.TTL, "IdleTTL is %v and TTL %v: IdleTTL must be longer, or an expired token could not be refreshed", c.IdleTTL, c.TTL)
+	check(c.Grace <= maxGrace, "Grace is %v: it must not be over %v, as a stolen token passes for that long", c.Grace, maxGrace)
+	check(c.Leeway >= 0, "Leeway is %v: it must not be negative", c.Leeway)
+	check(c.StoreTimeout > 0, "StoreTimeout is %v: it must not be negative", c.StoreTimeout)
+	check(utf8.ValidString(c.Issuer), "Issuer is not valid UTF-8")
+	check(utf8.ValidString(c.Audience), "Audience is not valid UTF-8")
+	check(isQuotable(c.Realm), "Realm is %q: it must be printable ASCII without quotes and backslashes", c.Realm)
+	return wrong
+}
+
+// isQuotable reports whether s can stand in a quoted header parameter as it is (RFC 9110 §5.6.4).
+func isQuotable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) < 0
+}
+
+// validate returns the keys, or one error that lists every mistake.
+func (c Config) validate() (*keySet, error) {
+	keys, wrong := newKeySet(c.Keys)
+	wrong = append(c.mistakes(), wrong...)
+	for i, err := range wrong {
+		wrong[i] = fmt.Errorf("middleware: %w", err)
+	}
+	return keys, errors.Join(wrong...)
+}

@@ -1,0 +1,108 @@
+package middleware
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
+
+// LoginHandler checks the credentials with [Config].Authenticate and answers 200 with the tokens of a new
+// session. Mount it as POST.
+func (a *Auth) LoginHandler(c *gin.Context) {
+	forbidStoring(c)
+	tokens, t, err := a.login(c)
+	a.report(c.Request.Context(), a.clientIP(c), EventLogin, t, err)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	answerTokens(c, tokens)
+}
+
+func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
+	if a.authenticate == nil {
+		return Tokens{}, nil, errors.New("middleware: LoginHandler needs Config.Authenticate")
+	}
+	if c.Request.Body != nil {
+		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxLoginBytes)
+	}
+	id, err := a.authenticate(c)
+	if err == nil && answered(c) {
+		err = ErrRefused
+	}
+	if err != nil {
+		return Tokens{}, nil, loginError(err)
+	}
+	return a.issue(c.Request.Context(), id)
+}
+
+// loginError gives what Authenticate returned its place on the wire.
+func loginError(err error) error {
+	var known *Error
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, ErrRefused):
+		return failed(CodeInvalidCredentials, err)
+	case errors.Is(err, ErrBadRequest), errors.As(err, &tooLong):
+		return failed(CodeBadRequest, err)
+	}
+	return failed(CodeStoreUnavailable, err)
+}
+
+// RefreshHandler swaps a token for the next one of its session, as [Auth.Refresh] does, and answers like
+// LoginHandler. The token comes as Authorization: Bearer or as refresh_token in a body of JSON or a form.
+// Mount it as POST, and not behind [Auth.Required]: that refuses what has expired.
+func (a *Auth) RefreshHandler(c *gin.Context) {
+	forbidStoring(c)
+	var tokens Tokens
+	var t *token
+	text, err := refreshableToken(c)
+	if err == nil {
+		tokens, t, err = a.refresh(c.Request.Context(), text)
+	}
+	a.report(c.Request.Context(), a.clientIP(c), EventRefresh, t, err)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	answerTokens(c, tokens)
+}
+
+// LogoutHandler ends the session of the token that it is sent, as [Auth.Logout] does, and answers 204. It
+// takes the token from where RefreshHandler does. Mount it as POST, and not behind [Auth.Required].
+func (a *Auth) LogoutHandler(c *gin.Context) {
+	a.leave(c, EventLogout, a.logout)
+}
+
+// LogoutAllHandler logs the token's subject out everywhere, as [Auth.RevokeSubject] does, and answers 204.
+// It takes what LogoutHandler takes, but no token that is revoked or replaced.
+func (a *Auth) LogoutAllHandler(c *gin.Context) {
+	a.leave(c, EventLogoutAll, a.logoutAll)
+}
+
+func (a *Auth) leave(c *gin.Context, kind EventKind, step func(context.Context, string) (*token, error)) {
+	forbidStoring(c)
+	var t *token
+	text, err := refreshableToken(c)
+	if err == nil {
+		t, err = step(c.Request.Context(), text)
+	}
+	a.report(c.Request.Context(), a.clientIP(c), kind, t, err)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	c.Status(http.StatusNoContent)
+}
+
+// clientIP is worked out for OnEvent alone.
+func (a *Auth) clientIP(c *gin.Context) string {
+	if a.onEvent == nil {
+		return ""
+	}
+	return c.ClientIP()
+}
