@@ -1,0 +1,338 @@
+package middleware
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/ginrefresh/ginrefresh/store"
+)
+
+// The whole state machine against a plain model of R2–R13: random programs of logins, waits, requests,
+// refreshes with any token ever issued, logouts and log-outs everywhere, over several sessions of two
+// subjects and two servers that share a store. The model has no blacklist, no cutoffs and no swaps: it
+// remembers what happened to each token.
+
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var stopped any
+		synctest.Test(t, func(*testing.T) {
+			defer func() { stopped = recover() }() // rapid fails and skips by a panic, which must not end the bubble's goroutine
+			runProgram(rt)
+		})
+		if stopped != nil {
+			panic(stopped)
+		}
+	})
+}
+
+func runProgram(rt *rapid.T) {
+	m := newModel(rt)
+	defer func() { _ = m.store.Close() }()
+	rt.Repeat(map[string]func(*rapid.T){
+		"login":            m.login,
+		"wait":             m.wait,
+		"use":              m.use,
+		"refresh":          m.refresh,
+		"refresh the last": m.refreshLast,
+		"renew":            m.renew,
+		"logout":           m.logout,
+		"logout all":       m.logoutAll,
+		"revoke session":   m.revokeSession,
+		"revoke subject":   m.revokeSubject,
+	})
+}
+
+type model struct {
+	store    *store.Memory
+	servers  []*Auth
+	config   Config
+	sessions []*modelSession
+	tokens   []*modelToken
+}
+
+type modelSession struct {
+	subject  string
+	start    time.Time // in whole seconds, as auth_time says it
+	ttl      time.Duration
+	deadline time.Time
+	ended    bool
+	current  *modelToken
+}
+
+type modelToken struct {
+	session  *modelSession
+	claims   Claims
+	text     string
+	previous *modelToken // the one that it replaced
+	revoked  bool        // by a log-out everywhere
+}
+
+func newModel(rt *rapid.T) *model {
+	pick := func(label string, choices ...time.Duration) time.Duration {
+		return rapid.SampledFrom(choices).Draw(rt, label)
+	}
+	c := Config{
+		Keys:               []Key{{Algorithm: HS256, Key: testSecret}},
+		TTL:                pick("ttl", 5*time.Second, 20*time.Second),
+		RefreshTTL:         pick("refresh ttl", 21*time.Second, time.Minute, time.Hour),
+		Grace:              pick("grace", -1, 2*time.Second, 10*time.Second),
+		Leeway:             pick("leeway", 0, 0, 1500*time.Millisecond),
+		IdleTTL:            pick("idle ttl", 0, 0, 25*time.Second),
+		KeepSessionOnReuse: rapid.Bool().Draw(rt, "keep"),
+	}
+	m := &model{store: store.NewMemory()}
+	c.Store = m.store
+	m.config = c
+	for range 2 {
+		auth, err := New(c)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		m.servers = append(m.servers, auth)
+	}
+	return m
+}
+
+func (m *model) server(rt *rapid.T) *Auth { return rapid.SampledFrom(m.servers).Draw(rt, "server") }
+
+func (m *model) token(rt *rapid.T) *modelToken {
+	if len(m.tokens) == 0 {
+		rt.Skip("no token yet")
+	}
+	return rapid.SampledFrom(m.tokens).Draw(rt, "token")
+}
+
+// The verdicts, each in the words of its rule.
+
+func (m *model) alive(t *modelToken) bool {
+	return time.Now().Before(t.claims.ExpiresAt.Add(m.config.Leeway)) // R2
+}
+
+func (m *model) refreshable(t *modelToken) bool { // R5
+	window := t.session.start.Add(m.config.RefreshTTL)
+	if t.session.deadline.Before(window) {
+		window = t.session.deadline
+	}
+	idle := m.config.IdleTTL
+	return time.Now().Before(window.Add(m.config.Leeway)) && (idle == 0 || time.Since(t.instant()) < idle)
+}
+
+func (t *modelToken) instant() time.Time { return time.UnixMicro(t.claims.token.issued) }
+
+func (t *modelToken) isRevoked() bool { return t.revoked || t.session.ended } // R3
+
+func (m *model) isInGrace(t *modelToken) bool { // R7
+	current := t.session.current
+	return m.config.Grace >= 0 && t == current.previous && !time.Now().After(current.instant().Add(m.config.Grace))
+}
+
+func (m *model) isReplaced(t *modelToken) bool { // R4, R8
+	return t != t.session.current && !m.isInGrace(t)
+}
+
+func (m *model) verdict(t *modelToken) Code {
+	switch {
+	case !m.alive(t):
+		return CodeTokenExpired
+	case t.isRevoked(), m.isReplaced(t):
+		return CodeTokenRevoked
+	}
+	return ""
+}
+
+func (m *model) refreshVerdict(t *modelToken) Code {
+	switch {
+	case !m.refreshable(t):
+		return CodeRefreshExpired
+	case t.isRevoked():
+		return CodeTokenRevoked
+	case m.isReplaced(t):
+		return CodeTokenReused
+	}
+	return ""
+}
+
+func (m *model) reused(t *modelToken) {
+	if !m.config.KeepSessionOnReuse {
+		t.session.ended = true
+	}
+}
+
+// The steps of a program.
+
+func (m *model) wait(rt *rapid.T) {
+	wait(rapid.SampledFrom([]time.Duration{
+		time.Microsecond, 300 * time.Millisecond, time.Second, m.config.TTL, m.config.TTL - time.Microsecond,
+		10 * time.Second, 2*time.Second + time.Microsecond, 30 * time.Second, 10 * time.Minute,
+	}).Draw(rt, "for"))
+}
+
+func (m *model) login(rt *rapid.T) {
+	id := Identity{
+		Subject:    rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "subject"),
+		TTL:        rapid.SampledFrom([]time.Duration{0, 3 * time.Second}).Draw(rt, "ttl"),
+		RefreshTTL: rapid.SampledFrom([]time.Duration{0, 0, 15 * time.Second}).Draw(rt, "refresh ttl"),
+	}
+	tokens, err := m.server(rt).Issue(context.Background(), id)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	start := time.Now().Truncate(time.Second)
+	s := &modelSession{subject: id.Subject, start: start, ttl: m.config.TTL, deadline: start.Add(m.config.RefreshTTL)}
+	if id.RefreshTTL != 0 {
+		s.deadline, s.ttl = start.Add(id.RefreshTTL), min(s.ttl, id.RefreshTTL)
+	}
+	if id.TTL != 0 {
+		s.ttl = min(s.ttl, id.TTL)
+	}
+	m.sessions = append(m.sessions, s)
+	m.issued(rt, s, tokens)
+}
+
+// issued records the session's new token, having checked what it says (R9, R12).
+func (m *model) issued(rt *rapid.T, s *modelSession, tokens Tokens) {
+	t := &modelToken{session: s, claims: tokens.Claims, text: tokens.AccessToken, previous: s.current}
+	second := time.Now().Truncate(time.Second)
+	switch c := t.claims; {
+	case c.Subject != s.subject:
+		rt.Fatalf("subject %q, want %q", c.Subject, s.subject)
+	case !c.IssuedAt.Equal(second) || !c.ExpiresAt.Equal(second.Add(s.ttl)):
+		rt.Fatalf("iat %v exp %v at %v, ttl %v", c.IssuedAt, c.ExpiresAt, second, s.ttl)
+	case !c.AuthTime.Equal(s.start) || !c.RefreshUntil.Equal(s.deadline):
+		rt.Fatalf("auth_time %v, deadline %v, want %v, %v", c.AuthTime, c.RefreshUntil, s.start, s.deadline)
+	case t.instant().Before(time.Now()):
+		rt.Fatalf("the instant %v lies in the past", t.instant())
+	case t.previous != nil && c.SessionID != t.previous.claims.SessionID:
+		rt.Fatalf("the session forked")
+	case t.previous != nil && !t.instant().After(t.previous.instant()):
+		rt.Fatalf("the instants do not increase")
+	}
+	for _, other := range m.tokens {
+		if other.claims.ID == t.claims.ID {
+			rt.Fatalf("jti %s was used before", t.claims.ID)
+		}
+	}
+	s.current = t
+	m.tokens = append(m.tokens, t)
+}
+
+func (m *model) use(rt *rapid.T) {
+	t := m.token(rt)
+	claims, err := m.server(rt).Verify(context.Background(), t.text)
+	m.compare(rt, err, m.verdict(t))
+	if err == nil && claims.ID != t.claims.ID {
+		rt.Fatalf("claims of %s, want %s", claims.ID, t.claims.ID)
+	}
+}
+
+func (m *model) refresh(rt *rapid.T) { m.refreshOne(rt, m.token(rt)) }
+
+// refreshLast makes chains of several refreshes likely.
+func (m *model) refreshLast(rt *rapid.T) { m.refreshOne(rt, m.token(rt).session.current) }
+
+func (m *model) refreshOne(rt *rapid.T, t *modelToken) {
+	want := m.refreshVerdict(t)
+	tokens, err := m.server(rt).Refresh(context.Background(), t.text)
+	m.compare(rt, err, want)
+	m.refreshed(rt, t, tokens, want)
+}
+
+// refreshed brings the model to where a refresh with that verdict leads.
+func (m *model) refreshed(rt *rapid.T, t *modelToken, tokens Tokens, verdict Code) {
+	switch {
+	case verdict == CodeTokenReused:
+		m.reused(t)
+	case verdict != "":
+	case t == t.session.current:
+		m.issued(rt, t.session, tokens)
+	case tokens.AccessToken != t.session.current.text:
+		rt.Fatalf("R7: another successor: %s, want %s", tokens.Claims.ID, t.session.current.claims.ID)
+	}
+}
+
+func (m *model) renew(rt *rapid.T) {
+	t := m.token(rt)
+	within := rapid.SampledFrom([]time.Duration{0, time.Second, 4 * time.Second}).Draw(rt, "within")
+	due := !m.alive(t) || time.Until(t.claims.ExpiresAt) < within && m.refreshable(t)
+	want := m.refreshVerdict(t)
+	if !due && want == CodeRefreshExpired { // a token that lives needs no window
+		want = ""
+		if t.isRevoked() {
+			want = CodeTokenRevoked
+		} else if m.isReplaced(t) {
+			want = CodeTokenReused
+		}
+	}
+	a := m.server(rt)
+	var tokens Tokens
+	renewed, err := a.sessions.renew(context.Background(), t.claims.token, within, a.produce(context.Background(), t.claims.token, &tokens))
+	m.compare(rt, err, want)
+	if renewed != (due && want == "") {
+		rt.Fatalf("renewed: %v, due: %v, verdict: %q", renewed, due, want)
+	}
+	if renewed || want != "" {
+		m.refreshed(rt, t, tokens, want)
+	}
+}
+
+func (m *model) mattersStill(t *modelToken) bool {
+	last := t.session.deadline
+	if t.claims.ExpiresAt.After(last) {
+		last = t.claims.ExpiresAt
+	}
+	return time.Now().Before(last.Add(m.config.Leeway))
+}
+
+func (m *model) logout(rt *rapid.T) { // R11
+	t := m.token(rt)
+	want := Code("")
+	if !m.mattersStill(t) {
+		want = CodeRefreshExpired
+	}
+	m.compare(rt, m.server(rt).Logout(context.Background(), t.text), want)
+	t.session.ended = t.session.ended || want == ""
+}
+
+func (m *model) logoutAll(rt *rapid.T) { // R12
+	t := m.token(rt)
+	want := Code("")
+	switch {
+	case !m.mattersStill(t):
+		want = CodeRefreshExpired
+	case t.isRevoked(), m.isReplaced(t):
+		want = CodeTokenRevoked
+	}
+	_, err := m.server(rt).logoutAll(context.Background(), t.text)
+	m.compare(rt, err, want)
+	if want == "" {
+		m.forgetSubject(t.session.subject)
+	}
+}
+
+func (m *model) revokeSubject(rt *rapid.T) {
+	subject := rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "subject")
+	m.compare(rt, m.server(rt).RevokeSubject(context.Background(), subject), "")
+	m.forgetSubject(subject)
+}
+
+func (m *model) forgetSubject(subject string) {
+	for _, t := range m.tokens {
+		t.revoked = t.revoked || t.session.subject == subject
+	}
+}
+
+func (m *model) revokeSession(rt *rapid.T) {
+	t := m.token(rt)
+	m.compare(rt, m.server(rt).RevokeSession(context.Background(), t.claims.SessionID), "")
+	t.session.ended = true
+}
+
+func (m *model) compare(rt *rapid.T, err error, want Code) {
+	if got := codeOf(err); got != want {
+		rt.Fatalf("the server says %q, the model %q", got, want)
+	}
+}
