@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+	"github.com/ginrefresh/ginrefresh/store"
+)
+
+// newApp wires the server together: the blacklist, the key, the Auth, the routes.
+func newApp(s settings, log *slog.Logger) (app http.Handler, closeApp func() error, err error) {
+	blacklist, closeApp, err := openStore(s.store)
+	if err != nil {
+		return nil, nil, err
+	}
+	auth, err := newAuth(s, blacklist, log)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w (and closing: %v)", err, closeApp())
+	}
+	return routes(auth, s), closeApp, nil
+}
+
+func newAuth(s settings, blacklist middleware.Store, log *slog.Logger) (*middleware.Auth, error) {
+	key, err := signingKey(s.alg, log)
+	if err != nil {
+		return nil, err
+	}
+	if s.mode != "single" {
+		return nil, fmt.Errorf("example: -mode %q is unknown", s.mode)
+	}
+	if s.grace == 0 {
+		s.grace = -1 // in Config 0 is the default, and none is negative
+	}
+	return middleware.New(middleware.Config{
+		Keys:         []middleware.Key{key},
+		Store:        blacklist,
+		Authenticate: authenticate,
+		TTL:          s.ttl,
+		RefreshTTL:   s.refreshTTL,
+		IdleTTL:      s.idleTTL,
+		Grace:        s.grace,
+		Leeway:       s.leeway,
+		Issuer:       s.issuer,
+		Audience:     s.audience,
+		OnEvent: func(ctx context.Context, e middleware.Event) {
+			log.InfoContext(ctx, "auth", "event", e.Kind, "code", e.Code, "subject", e.Subject, "session", e.SessionID, "client", e.ClientIP)
+		},
+	})
+}
+
+func routes(auth *middleware.Auth, s settings) http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	r := gin.New()
+	r.Use(gin.Recovery())
+	r.HandleMethodNotAllowed = true // GET /login is 405: what changes state is POST only
+	if err := r.SetTrustedProxies(nil); err != nil {
+		panic(err) // no proxy in front: the client's address is the connection's
+	}
+
+	r.POST("/login", auth.LoginHandler)
+	r.POST("/refresh", auth.RefreshHandler)
+	r.POST("/logout", auth.LogoutHandler)
+	r.POST("/logout/all", auth.LogoutAllHandler)
+
+	r.GET("/protected", auth.Required(), hello)
+	r.GET("/me", auth.Required(), me)
+	r.GET("/renewing", auth.AutoRefresh(s.ttl/4), hello)
+	r.GET("/optional", auth.Optional(), hello)
+	r.POST("/sensitive", auth.Fresh(30*time.Second), hello)
+	r.GET("/admin", auth.Allow(isAdmin), hello)
+
+	r.GET("/.well-known/jwks.json", noPublicKeys)
+	r.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": "ok"}) })
+	r.GET("/", page)
+	return r
+}
+
+// credentials are what /login takes, as JSON or as a form.
+type credentials struct {
+	Username string `json:"username" form:"username" binding:"required"`
+	Password string `json:"password" form:"password" binding:"required"`
+}
+
+// own are the claims that this application adds to the token.
+type own struct {
+	Role string `json:"role"`
+}
+
+func authenticate(c *gin.Context) (middleware.Identity, error) {
+	var login credentials
+	if err := c.ShouldBind(&login); err != nil {
+		return middleware.Identity{}, middleware.ErrBadRequest
+	}
+	role, ok := checkPassword(login.Username, login.Password)
+	if !ok {
+		return middleware.Identity{}, middleware.ErrRefused
+	}
+	return middleware.Identity{Subject: login.Username, Claims: own{Role: role}}, nil
+}
+
+func isAdmin(_ *gin.Context, claims middleware.Claims) bool {
+	var mine own
+	return claims.Decode(&mine) == nil && mine.Role == "admin"
+}
+
+func hello(c *gin.Context) {
+	name := "guest"
+	if claims, ok := middleware.ClaimsFrom(c); ok {
+		name = claims.Subject
+	}
+	c.JSON(http.StatusOK, gin.H{"msg": "Hello, " + name + "!"})
+}
+
+func me(c *gin.Context) { c.JSON(http.StatusOK, middleware.MustClaims(c)) }
+
+// noPublicKeys is the key set of a server that signs with a secret: it has nothing to publish.
+func noPublicKeys(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"keys": []any{}}) }
+
+func page(c *gin.Context) {
+	c.String(http.StatusOK, "ginrefresh: POST /login with username admin and password admin, then GET /protected with the token.\n")
+}
+
+func openStore(name string) (middleware.Store, func() error, error) {
+	if name != "memory" {
+		return nil, nil, fmt.Errorf("example: -store %q is unknown", name)
+	}
+	memory := store.NewMemory()
+	return memory, memory.Close, nil
+}
+
+// signingKey takes the secret from the environment, so that it is in no command line and in no repository.
+func signingKey(alg string, log *slog.Logger) (middleware.Key, error) {
+	if alg != string(middleware.HS256) {
+		return middleware.Key{}, fmt.Errorf("example: -alg %q is not supported", alg)
+	}
+	secret := []byte(os.Getenv("JWT_SECRET"))
+	if len(secret) == 0 {
+		secret = make([]byte, 32)
+		_, _ = rand.Read(secret) // never fails
+		log.Warn("JWT_SECRET is not set: signing with a random key, so tokens end with this process")
+	}
+	return middleware.Key{Algorithm: middleware.HS256, Key: secret}, nil
+}
