@@ -1,7 +1,11 @@
 package middleware
 
 import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,25 +14,43 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Algorithm is a JWS algorithm by its registered name (RFC 7518 §3.1).
+// Algorithm is a JWS algorithm by its registered name (RFC 7518 §3.1, RFC 8037 §3.1).
 type Algorithm string
 
 const (
 	HS256 Algorithm = "HS256" // HMAC with SHA-256: a secret of 32 bytes or more
+	HS384 Algorithm = "HS384" // HMAC with SHA-384: 48 bytes or more
+	HS512 Algorithm = "HS512" // HMAC with SHA-512: 64 bytes or more
+
+	RS256 Algorithm = "RS256" // RSA PKCS #1 v1.5 with SHA-256: 2048 bits or more
+	RS384 Algorithm = "RS384"
+	RS512 Algorithm = "RS512"
+
+	PS256 Algorithm = "PS256" // RSA PSS with SHA-256, the salt as long as the hash: 2048 bits or more
+	PS384 Algorithm = "PS384"
+	PS512 Algorithm = "PS512"
+
+	ES256 Algorithm = "ES256" // ECDSA on P-256
+	ES384 Algorithm = "ES384" // ECDSA on P-384
+	ES512 Algorithm = "ES512" // ECDSA on P-521
+
+	EdDSA Algorithm = "EdDSA" // Ed25519
 )
 
 // Key signs and verifies tokens with one algorithm. The algorithm is the key's and never a token's choice (R1).
 type Key struct {
 	_ [0]func()
 
-	// ID travels as kid in the tokens' header and chooses the key that verifies. Keys that are in use at the
-	// same time need different IDs; one of them may be "" (no kid).
+	// ID travels as kid in the tokens' header and chooses the key that verifies, so keys that are in use at
+	// the same time need different IDs. Default: none for a secret, the thumbprint of RFC 7638 for others.
 	ID string
 
 	// Algorithm is what the key signs with. There is no default.
 	Algorithm Algorithm
 
-	// Key is the key itself: for HS256 a []byte of 32 bytes or more from a random source.
+	// Key is the key itself: a []byte from a random source for HS*, an *rsa.PrivateKey for RS* and PS*, an
+	// *ecdsa.PrivateKey for ES*, an ed25519.PrivateKey for EdDSA, or the public key of one of these, which
+	// only verifies. [ParsePEM] reads one from a file.
 	Key any
 }
 
@@ -36,17 +58,19 @@ type Key struct {
 type key struct {
 	id      string
 	method  jwt.SigningMethod
-	signing any // nil for a key that only verifies
-	opening any
-	headers [kinds]string // the header segment of each kind of token
+	signing any             // nil for a key that only verifies
+	opening any             // what verifies
+	jwk     json.RawMessage // the public key for others, nil for a secret
+	headers [kinds]string   // the header segment of each kind of token
 }
 
 // keySet never changes once made, so that requests share it without a lock.
 type keySet struct {
-	signer *key
+	signer *key // nil if the keys only verify
 	byID   map[string]*key
 	// headers finds the key and the kind for the headers that we write ourselves.
 	headers map[string]header
+	jwks    []byte
 }
 
 // header is what a JOSE header says, once it is found to be acceptable.
@@ -61,27 +85,36 @@ func newKeySet(keys []Key) (*keySet, []error) {
 		return nil, []error{errors.New("Keys is empty: give at least one key, the first one signs")}
 	}
 	set := &keySet{byID: map[string]*key{}, headers: map[string]header{}}
+	public := []json.RawMessage{}
 	var wrong []error
 	for i, k := range keys {
 		compiled, err := compileKey(k)
-		if err == nil && set.byID[k.ID] != nil {
-			err = fmt.Errorf("ID %q is another key's as well: give every key its own", k.ID)
+		switch {
+		case err != nil:
+		case set.byID[compiled.id] != nil:
+			err = fmt.Errorf("ID %q is another key's as well: give every key its own", compiled.id)
+		case i > 0 && set.signer == nil && compiled.signing != nil && wrong == nil:
+			err = errors.New("it can sign, but the first key is public only: put the key that signs first")
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("Keys[%d]: %w", i, err))
 			continue
 		}
-		set.byID[k.ID] = compiled
+		if i == 0 && compiled.signing != nil {
+			set.signer = compiled
+		}
+		set.byID[compiled.id] = compiled
 		for kind, segment := range compiled.headers {
 			set.headers[segment] = header{key: compiled, kind: kindOf(kind)}
 		}
-		if i == 0 {
-			set.signer = compiled
+		if compiled.jwk != nil {
+			public = append(public, compiled.jwk)
 		}
 	}
 	if wrong != nil {
 		return nil, wrong
 	}
+	set.jwks = encodeJWKS(public)
 	return set, nil
 }
 
@@ -89,39 +122,150 @@ func compileKey(k Key) (*key, error) {
 	if !utf8.ValidString(k.ID) {
 		return nil, errors.New("ID is not valid UTF-8")
 	}
-	compiled := &key{id: k.ID}
-	switch k.Algorithm {
-	case HS256:
-		secret, ok := k.Key.([]byte)
-		if !ok {
-			return nil, fmt.Errorf("%s needs a []byte as Key, not %T", k.Algorithm, k.Key)
-		}
-		if least := jwt.SigningMethodHS256.Hash.Size(); len(secret) < least {
-			return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d (RFC 7518 §3.2)", k.Algorithm, least, len(secret))
-		}
-		secret = slices.Clone(secret)
-		compiled.method, compiled.signing, compiled.opening = jwt.SigningMethodHS256, secret, secret
-	case "":
-		return nil, errors.New("Algorithm is missing: say it, for example HS256")
-	default:
-		return nil, fmt.Errorf("Algorithm %q is not supported", k.Algorithm)
+	compiled, err := k.material()
+	if err != nil {
+		return nil, err
+	}
+	compiled.id = k.ID
+	if err := compiled.publish(k.Algorithm); err != nil {
+		return nil, err
 	}
 	for kind := range compiled.headers {
-		compiled.headers[kind] = base64.RawURLEncoding.EncodeToString(headerJSON(k.Algorithm, k.ID, kindOf(kind)))
+		compiled.headers[kind] = base64.RawURLEncoding.EncodeToString(headerJSON(k.Algorithm, compiled.id, kindOf(kind)))
 	}
 	return compiled, nil
 }
 
+// material sorts the key by its algorithm: each takes keys of one type, so that no public key can pass for
+// a secret.
+func (k Key) material() (*key, error) {
+	switch method := methods[k.Algorithm].(type) {
+	case *jwt.SigningMethodHMAC:
+		return k.secret(method)
+	case *jwt.SigningMethodRSA:
+		return k.rsa(method)
+	case *jwt.SigningMethodRSAPSS:
+		return k.rsa(method)
+	case *jwt.SigningMethodECDSA:
+		return k.ecdsa(method)
+	case *jwt.SigningMethodEd25519:
+		return k.ed25519(method)
+	}
+	if k.Algorithm == "" {
+		return nil, errors.New("Algorithm is missing: say it, for example HS256")
+	}
+	return nil, fmt.Errorf("Algorithm %q is not supported", k.Algorithm)
+}
+
+var methods = map[Algorithm]jwt.SigningMethod{
+	HS256: jwt.SigningMethodHS256, HS384: jwt.SigningMethodHS384, HS512: jwt.SigningMethodHS512,
+	RS256: jwt.SigningMethodRS256, RS384: jwt.SigningMethodRS384, RS512: jwt.SigningMethodRS512,
+	PS256: strictPSS(jwt.SigningMethodPS256), PS384: strictPSS(jwt.SigningMethodPS384), PS512: strictPSS(jwt.SigningMethodPS512),
+	ES256: jwt.SigningMethodES256, ES384: jwt.SigningMethodES384, ES512: jwt.SigningMethodES512,
+	EdDSA: jwt.SigningMethodEdDSA,
+}
+
+// strictPSS demands the salt length that it signs with (RFC 7518 §3.5): golang-jwt verifies any.
+func strictPSS(method *jwt.SigningMethodRSAPSS) *jwt.SigningMethodRSAPSS {
+	return &jwt.SigningMethodRSAPSS{
+		SigningMethodRSA: method.SigningMethodRSA,
+		Options:          &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
+	}
+}
+
+func (k Key) mistyped(wanted string) error {
+	return fmt.Errorf("%s needs %s as Key, not %T", k.Algorithm, wanted, k.Key)
+}
+
+func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
+	secret, ok := k.Key.([]byte)
+	if !ok {
+		return nil, k.mistyped("a []byte")
+	}
+	if least := method.Hash.Size(); len(secret) < least {
+		return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d (RFC 7518 §3.2)", k.Algorithm, least, len(secret))
+	}
+	secret = slices.Clone(secret)
+	return &key{method: method, signing: secret, opening: secret}, nil
+}
+
+const leastRSABits = 2048 // RFC 7518 §3.3
+
+func (k Key) rsa(method jwt.SigningMethod) (*key, error) {
+	compiled := &key{method: method}
+	var public *rsa.PublicKey
+	switch given := k.Key.(type) {
+	case *rsa.PrivateKey:
+		if given == nil {
+			return nil, k.mistyped("a key that is not nil")
+		}
+		if err := given.Validate(); err != nil {
+			return nil, errors.New("the RSA key is not consistent")
+		}
+		public, compiled.signing = &given.PublicKey, given
+	case *rsa.PublicKey:
+		public = given
+	default:
+		return nil, k.mistyped("an *rsa.PrivateKey or *rsa.PublicKey")
+	}
+	if public == nil || public.N == nil {
+		return nil, k.mistyped("a key that is not empty")
+	}
+	if bits := public.N.BitLen(); bits < leastRSABits {
+		return nil, fmt.Errorf("%s needs an RSA key of %d bits or more, this one has %d", k.Algorithm, leastRSABits, bits)
+	}
+	compiled.opening = public
+	return compiled, nil
+}
+
+func (k Key) ecdsa(method *jwt.SigningMethodECDSA) (*key, error) {
+	compiled := &key{method: method}
+	var public *ecdsa.PublicKey
+	switch given := k.Key.(type) {
+	case *ecdsa.PrivateKey:
+		if given == nil || given.D == nil {
+			return nil, k.mistyped("a key that is not empty")
+		}
+		public, compiled.signing = &given.PublicKey, given
+	case *ecdsa.PublicKey:
+		public = given
+	default:
+		return nil, k.mistyped("an *ecdsa.PrivateKey or *ecdsa.PublicKey")
+	}
+	if public == nil || public.Curve == nil {
+		return nil, k.mistyped("a key that is not empty")
+	}
+	if bits := public.Curve.Params().BitSize; bits != method.CurveBits {
+		return nil, fmt.Errorf("%s needs a key on P-%d, this one is on %s", k.Algorithm, method.CurveBits, public.Curve.Params().Name)
+	}
+	if _, err := public.ECDH(); err != nil {
+		return nil, errors.New("the point is not on the curve")
+	}
+	compiled.opening = public
+	return compiled, nil
+}
+
+func (k Key) ed25519(method *jwt.SigningMethodEd25519) (*key, error) {
+	switch given := k.Key.(type) {
+	case ed25519.PrivateKey:
+		if len(given) == ed25519.PrivateKeySize {
+			given = slices.Clone(given)
+			return &key{method: method, signing: given, opening: given.Public()}, nil
+		}
+	case ed25519.PublicKey:
+		if len(given) == ed25519.PublicKeySize {
+			return &key{method: method, opening: slices.Clone(given)}, nil
+		}
+	}
+	return nil, k.mistyped("a whole ed25519.PrivateKey or ed25519.PublicKey")
+}
+
 func headerJSON(alg Algorithm, id string, kind kind) []byte {
 	b := append([]byte(`{"alg":"`), alg...)
-	if id != "" {
-		b = append(b, `","kid":`...)
-		b = appendString(b, id)
-		b = append(b, `,"typ":"`...)
-	} else {
-		b = append(b, `","typ":"`...)
+	if b = append(b, '"'); id != "" {
+		b = appendString(append(b, `,"kid":`...), id)
 	}
-	return append(append(b, kind.typ()...), `"}`...)
+	return append(append(append(b, `,"typ":"`...), kind.typ()...), `"}`...)
 }
 
 // open finds the key for a token's header segment and what kind of token it announces.
