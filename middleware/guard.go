@@ -17,8 +17,8 @@ func (a *Auth) Required() gin.HandlerFunc {
 		if passes(c) || a.admitted(c) != nil {
 			return
 		}
-		if t, err := a.check(c); err != nil {
-			a.reject(c, t, err)
+		if p, t, err := a.check(c); err != nil {
+			a.reject(c, p, t, err)
 		} else {
 			a.admit(c, t)
 		}
@@ -32,45 +32,50 @@ func (a *Auth) Optional() gin.HandlerFunc {
 		if passes(c) || a.admitted(c) != nil {
 			return
 		}
-		t, err := a.check(c)
+		p, t, err := a.check(c)
 		switch {
 		case err == nil:
 			a.admit(c, t)
 		case !hasCode(err, CodeTokenMissing):
-			a.reject(c, t, err)
+			a.reject(c, p, t, err)
 		}
 	}
 }
 
 // AutoRefresh is Required for clients that cannot call RefreshHandler. A token that has expired inside its
 // refresh window, or has less than within left, is refreshed before the handler runs: the handler sees the
-// new claims, and the answer carries the new token as Authorization: Bearer. The client must use that one
-// from then on, as the old one passes for the grace only; its later return ends the session (R8).
+// new claims, and the answer carries the new token as Authorization: Bearer, or as cookie where the old one
+// came as such. The client must use that one from then on, as the old one passes for the grace only; its
+// later return ends the session (R8). For one-token mode.
 func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 	if within < 0 {
 		panic("middleware: AutoRefresh expects within >= 0")
+	}
+	if a.sessions.pair {
+		panic("middleware: AutoRefresh is for one-token mode: in pair mode requests carry no refresh token")
 	}
 	return func(c *gin.Context) {
 		if passes(c) || a.admitted(c) != nil {
 			return
 		}
-		t, err := a.renew(c, within)
+		p, err := a.presented(c, a.sources)
 		if err != nil {
-			a.reject(c, t, err)
+			a.reject(c, p, nil, err)
+			return
+		}
+		t, err := a.renew(c, p, within)
+		if err != nil {
+			a.reject(c, p, t, err)
 			return
 		}
 		a.admit(c, t)
 	}
 }
 
-// renew returns the token to go on with. Its answer's header is set at once: gin cannot once the handler wrote.
-func (a *Auth) renew(c *gin.Context, within time.Duration) (*token, error) {
-	text, err := bearerToken(c.Request)
-	if err != nil {
-		return nil, err
-	}
+// renew returns the token to go on with. The new one is sent at once: gin cannot once the handler wrote.
+func (a *Auth) renew(c *gin.Context, p presented, within time.Duration) (*token, error) {
 	ctx := c.Request.Context()
-	t, err := a.codec.decode(a.keys, text)
+	t, err := a.decode(p.text)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +86,12 @@ func (a *Auth) renew(c *gin.Context, within time.Duration) (*token, error) {
 	}
 	a.report(ctx, a.clientIP(c), EventRefresh, t, nil)
 	forbidStoring(c)
-	c.Header("Authorization", "Bearer "+tokens.AccessToken)
-	c.Writer.Header().Add("Access-Control-Expose-Headers", "Authorization")
+	if a.cookies != nil && p.byCookie {
+		a.cookies.set(c, tokens)
+	} else {
+		c.Header("Authorization", "Bearer "+tokens.AccessToken)
+		c.Writer.Header().Add("Access-Control-Expose-Headers", "Authorization")
+	}
 	return tokens.Claims.token, nil
 }
 
@@ -128,7 +137,7 @@ func (a *Auth) requiring(check func(c *gin.Context, t *token) error) gin.Handler
 			return // Required has answered
 		}
 		if err := check(c, t); err != nil {
-			a.reject(c, t, err)
+			a.reject(c, presented{}, t, err)
 		}
 	}
 }
@@ -137,12 +146,13 @@ func (a *Auth) requiring(check func(c *gin.Context, t *token) error) gin.Handler
 func passes(c *gin.Context) bool { return c.Request.Method == http.MethodOptions }
 
 // check finds the request's token and verifies it. It returns the token with an error where it is genuine.
-func (a *Auth) check(c *gin.Context) (*token, error) {
-	text, err := bearerToken(c.Request)
+func (a *Auth) check(c *gin.Context) (presented, *token, error) {
+	p, err := a.presented(c, a.sources)
 	if err != nil {
-		return nil, err
+		return p, nil, err
 	}
-	return a.verify(c.Request.Context(), text)
+	t, err := a.verify(c.Request.Context(), p.text)
+	return p, t, err
 }
 
 func (a *Auth) admit(c *gin.Context, t *token) { c.Set(contextKey{}, admission{auth: a, token: t}) }
@@ -157,7 +167,8 @@ func (a *Auth) admitted(c *gin.Context) *token {
 	return nil
 }
 
-func (a *Auth) reject(c *gin.Context, t *token, err error) {
+func (a *Auth) reject(c *gin.Context, p presented, t *token, err error) {
 	a.report(c.Request.Context(), a.clientIP(c), EventRejected, t, err)
+	a.forget(c, p, err)
 	a.refuse(c, err)
 }

@@ -18,12 +18,17 @@ func (a *Auth) LoginHandler(c *gin.Context) {
 		a.refuse(c, err)
 		return
 	}
-	answerTokens(c, tokens)
+	a.answerTokens(c, tokens)
 }
 
 func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 	if a.authenticate == nil {
 		return Tokens{}, nil, errors.New("middleware: LoginHandler needs Config.Authenticate")
+	}
+	if a.cookies != nil {
+		if err := a.checkOrigin(c); err != nil {
+			return Tokens{}, nil, err
+		}
 	}
 	if c.Request.Body != nil {
 		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxLoginBytes)
@@ -54,32 +59,35 @@ func loginError(err error) error {
 }
 
 // RefreshHandler swaps a token for the next one of its session, as [Auth.Refresh] does, and answers like
-// LoginHandler. The token comes as Authorization: Bearer or as refresh_token in a body of JSON or a form.
-// Mount it as POST, and not behind [Auth.Required]: that refuses what has expired.
+// LoginHandler. The token comes as Authorization: Bearer, as refresh_token in a body of JSON or a form, or
+// in a cookie. Mount it as POST, and not behind [Auth.Required]: that refuses what has expired.
 func (a *Auth) RefreshHandler(c *gin.Context) {
 	forbidStoring(c)
 	var tokens Tokens
 	var t *token
-	text, err := refreshableToken(c)
+	p, err := a.presentedFor(c, a.cookies.refreshSources())
 	if err == nil {
-		tokens, t, err = a.refresh(c.Request.Context(), text)
+		tokens, t, err = a.refresh(c.Request.Context(), p.text)
 	}
 	a.report(c.Request.Context(), a.clientIP(c), EventRefresh, t, err)
 	if err != nil {
+		a.forget(c, p, err)
 		a.refuse(c, err)
 		return
 	}
-	answerTokens(c, tokens)
+	a.answerTokens(c, tokens)
 }
 
 // LogoutHandler ends the session of the token that it is sent, as [Auth.Logout] does, and answers 204. It
-// takes the token from where RefreshHandler does. Mount it as POST, and not behind [Auth.Required].
+// takes the token from where RefreshHandler does, an access token as well. Mount it as POST, and not behind
+// [Auth.Required].
 func (a *Auth) LogoutHandler(c *gin.Context) {
 	a.leave(c, EventLogout, a.logout)
 }
 
 // LogoutAllHandler logs the token's subject out everywhere, as [Auth.RevokeSubject] does, and answers 204.
-// It takes what LogoutHandler takes, but no token that is revoked or replaced.
+// It takes what LogoutHandler takes, but no token that is revoked or replaced, and no access token of pair
+// mode that has expired.
 func (a *Auth) LogoutAllHandler(c *gin.Context) {
 	a.leave(c, EventLogoutAll, a.logoutAll)
 }
@@ -87,11 +95,14 @@ func (a *Auth) LogoutAllHandler(c *gin.Context) {
 func (a *Auth) leave(c *gin.Context, kind EventKind, step func(context.Context, string) (*token, error)) {
 	forbidStoring(c)
 	var t *token
-	text, err := refreshableToken(c)
+	p, err := a.presentedFor(c, a.cookies.logoutSources())
 	if err == nil {
-		t, err = step(c.Request.Context(), text)
+		t, err = step(c.Request.Context(), p.text)
 	}
 	a.report(c.Request.Context(), a.clientIP(c), kind, t, err)
+	if a.cookies != nil && (err == nil || asError(err).Status == http.StatusUnauthorized) {
+		a.cookies.clear(c) // who logs out wants the cookies gone, even where no session was left to end
+	}
 	if err != nil {
 		a.refuse(c, err)
 		return

@@ -6,8 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
 )
@@ -18,38 +16,62 @@ const (
 	maxRefreshBytes = 16 << 10
 )
 
-// bearerToken returns the token of the Authorization header (RFC 6750 §2.1).
-func bearerToken(r *http.Request) (string, error) {
-	values := r.Header["Authorization"]
-	if len(values) == 0 {
-		return "", fail(CodeTokenMissing)
-	}
-	if len(values) > 1 {
-		return "", failed(CodeBadRequest, errors.New("two Authorization headers"))
-	}
-	const scheme = "Bearer "
-	value := values[0]
-	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
-		return "", fail(CodeTokenMissing) // another scheme is somebody else's
-	}
-	text := strings.Trim(value[len(scheme):], " ")
-	if text == "" {
-		return "", fail(CodeTokenMissing)
-	}
-	return text, nil
+// presented is a token as a request brought it.
+type presented struct {
+	text     string
+	byCookie bool
 }
 
-// refreshableToken looks where refresh and logout take their token from: the header, then the body.
-func refreshableToken(c *gin.Context) (string, error) {
-	text, err := bearerToken(c.Request)
-	if hasCode(err, CodeTokenMissing) {
-		return bodyToken(c)
+// presented looks through sources. A request that changes something and is authenticated by a cookie, which
+// browsers send along whoever made them, must come from the site itself.
+func (a *Auth) presented(c *gin.Context, sources []Source) (presented, error) {
+	for _, source := range sources {
+		text, err := source.find(c)
+		if err != nil {
+			return presented{}, err
+		}
+		if text == "" {
+			continue
+		}
+		p := presented{text: text, byCookie: source.kind == cookieSource}
+		if p.byCookie {
+			err = a.checkOrigin(c)
+		}
+		return p, err
 	}
-	return text, err
+	return presented{}, fail(CodeTokenMissing)
 }
 
-// bodyToken returns refresh_token from a body of JSON or a form.
-func bodyToken(c *gin.Context) (string, error) {
+var errCrossOrigin = errors.New("the request comes from another origin")
+
+// checkOrigin refuses a request that another site may have made the browser send.
+func (a *Auth) checkOrigin(c *gin.Context) error {
+	if a.protection.Check(c.Request) != nil {
+		return failed(CodeCrossOrigin, errCrossOrigin)
+	}
+	return nil
+}
+
+// presentedFor looks where refresh and logout take their token from: headers, the body, then the cookies.
+func (a *Auth) presentedFor(c *gin.Context, cookies []Source) (presented, error) {
+	if a.cookies != nil {
+		if err := a.checkOrigin(c); err != nil {
+			return presented{}, err
+		}
+	}
+	p, err := a.presented(c, a.headers)
+	if !hasCode(err, CodeTokenMissing) {
+		return p, err
+	}
+	text, err := bodyToken(c, "refresh_token")
+	if !hasCode(err, CodeTokenMissing) {
+		return presented{text: text}, err
+	}
+	return a.presented(c, cookies)
+}
+
+// bodyToken returns a member of a body of JSON or a field of a form.
+func bodyToken(c *gin.Context, name string) (string, error) {
 	if c.Request.Body == nil {
 		return "", fail(CodeTokenMissing)
 	}
@@ -63,14 +85,14 @@ func bodyToken(c *gin.Context) (string, error) {
 	var text string
 	switch media, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")); media {
 	case "application/json":
-		err = scanObject(body, func(name string, value []byte) (err error) {
-			if name == "refresh_token" {
+		err = scanObject(body, func(member string, value []byte) (err error) {
+			if member == name {
 				text, err = stringValue(value)
 			}
 			return err
 		})
 	case "application/x-www-form-urlencoded":
-		text, err = formToken(string(body))
+		text, err = formToken(string(body), name)
 	default:
 		err = errors.New("the body is neither JSON nor a form")
 	}
@@ -83,71 +105,10 @@ func bodyToken(c *gin.Context) (string, error) {
 	return text, nil
 }
 
-func formToken(body string) (string, error) {
+func formToken(body, name string) (string, error) {
 	form, err := url.ParseQuery(body)
 	if err != nil {
 		return "", err
 	}
-	if len(form["refresh_token"]) > 1 {
-		return "", errors.New("two fields of one name")
-	}
-	return form.Get("refresh_token"), nil
-}
-
-// tokenAnswer is the body of a login's and a refresh's answer (RFC 6749 §5.1).
-type tokenAnswer struct {
-	AccessToken      string `json:"access_token"`
-	TokenType        string `json:"token_type"`
-	ExpiresIn        int64  `json:"expires_in"`
-	RefreshExpiresIn int64  `json:"refresh_expires_in"`
-}
-
-func answerTokens(c *gin.Context, tokens Tokens) {
-	c.JSON(http.StatusOK, tokenAnswer{
-		AccessToken:      tokens.AccessToken,
-		TokenType:        "Bearer",
-		ExpiresIn:        secondsUntil(tokens.ExpiresAt),
-		RefreshExpiresIn: secondsUntil(tokens.RefreshUntil),
-	})
-}
-
-func secondsUntil(t time.Time) int64 { return max(0, t.Unix()-time.Now().Unix()) }
-
-// forbidStoring keeps tokens, and answers about them, out of caches (RFC 6749 §5.1).
-func forbidStoring(c *gin.Context) {
-	c.Header("Cache-Control", "no-store")
-	c.Header("Pragma", "no-cache")
-}
-
-// errorAnswer is the body of every refusal.
-type errorAnswer struct {
-	Error       string `json:"error,omitempty"`
-	Description string `json:"error_description"`
-	Code        Code   `json:"code"`
-}
-
-// answered reports whether the application's code has answered the request itself.
-func answered(c *gin.Context) bool { return c.IsAborted() || c.Writer.Written() }
-
-// refuse ends the request with err, unless it is answered already.
-func (a *Auth) refuse(c *gin.Context, err error) {
-	if answered(c) {
-		c.Abort()
-		return
-	}
-	e := asError(err)
-	c.Abort()
-	switch e.Status {
-	case http.StatusUnauthorized:
-		c.Header("WWW-Authenticate", e.challenge(a.realm))
-	case http.StatusServiceUnavailable:
-		c.Header("Retry-After", "1")
-	case http.StatusInternalServerError:
-		_ = c.Error(err) // the application's own mistake belongs into its log
-	}
-	if a.onError != nil {
-		a.onError(c, e)
-		return
-	}
-	c.JSON(e.Status, errorAnswer{Error: e.Type, Description: e.Description, Code: e.Code})
+	return single(form[name])
 }

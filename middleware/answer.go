@@ -1,0 +1,90 @@
+package middleware
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// tokenAnswer is the body of a login's and a refresh's answer (RFC 6749 §5.1). With cookies it has no tokens.
+type tokenAnswer struct {
+	AccessToken      string `json:"access_token,omitempty"`
+	TokenType        string `json:"token_type"`
+	ExpiresIn        int64  `json:"expires_in"`
+	RefreshToken     string `json:"refresh_token,omitempty"`
+	RefreshExpiresIn int64  `json:"refresh_expires_in"`
+}
+
+func (a *Auth) answerTokens(c *gin.Context, tokens Tokens) {
+	answer := tokenAnswer{
+		TokenType:        "Bearer",
+		ExpiresIn:        secondsUntil(tokens.ExpiresAt),
+		RefreshExpiresIn: secondsUntil(tokens.RefreshUntil),
+	}
+	if a.cookies != nil {
+		a.cookies.set(c, tokens)
+	} else {
+		answer.AccessToken, answer.RefreshToken = tokens.AccessToken, tokens.RefreshToken
+	}
+	c.JSON(http.StatusOK, answer)
+}
+
+// SetCookies sets the cookies that LoginHandler would, after a login of another kind that ends in an answer
+// of its own, as a redirect. It panics without [Config].Cookie.
+func (a *Auth) SetCookies(c *gin.Context, tokens Tokens) {
+	if a.cookies == nil {
+		panic("middleware: SetCookies needs Config.Cookie")
+	}
+	forbidStoring(c)
+	a.cookies.set(c, tokens)
+}
+
+func secondsUntil(t time.Time) int64 { return max(0, t.Unix()-time.Now().Unix()) }
+
+// forbidStoring keeps tokens, and answers about them, out of caches (RFC 6749 §5.1).
+func forbidStoring(c *gin.Context) {
+	c.Header("Cache-Control", "no-store")
+	c.Header("Pragma", "no-cache")
+}
+
+// errorAnswer is the body of every refusal.
+type errorAnswer struct {
+	Error       string `json:"error,omitempty"`
+	Description string `json:"error_description"`
+	Code        Code   `json:"code"`
+}
+
+// answered reports whether the application's code has answered the request itself.
+func answered(c *gin.Context) bool { return c.IsAborted() || c.Writer.Written() }
+
+// refuse ends the request with err, unless it is answered already.
+func (a *Auth) refuse(c *gin.Context, err error) {
+	if answered(c) {
+		c.Abort()
+		return
+	}
+	e := asError(err)
+	c.Abort()
+	switch e.Status {
+	case http.StatusUnauthorized:
+		c.Header("WWW-Authenticate", e.challenge(a.realm))
+	case http.StatusServiceUnavailable:
+		c.Header("Retry-After", "1")
+	case http.StatusInternalServerError:
+		_ = c.Error(err) // the application's own mistake belongs into its log
+	}
+	if a.onError != nil {
+		a.onError(c, e)
+		return
+	}
+	c.JSON(e.Status, errorAnswer{Error: e.Type, Description: e.Description, Code: e.Code})
+}
+
+// forget clears the cookies of a session that is known to be over. A token that was merely replaced has a
+// successor, and that may be in the browser already: a slow answer must not clear it.
+func (a *Auth) forget(c *gin.Context, p presented, err error) {
+	if e := asError(err); a.cookies != nil && p.byCookie && e.over {
+		a.cookies.clear(c)
+	}
+}
