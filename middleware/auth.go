@@ -26,6 +26,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -36,7 +39,11 @@ import (
 type Auth struct {
 	sessions     sessions
 	codec        codec
-	keys         *keySet
+	keys         atomic.Pointer[keySet]
+	sources      []Source   // of a request's token
+	headers      []Source   // those that refresh and logout look into as well
+	cookies      *cookieJar // nil: tokens travel in headers and bodies
+	protection   *http.CrossOriginProtection
 	authenticate func(c *gin.Context) (Identity, error)
 	reload       func(ctx context.Context, claims Claims) (any, error)
 	onError      func(c *gin.Context, err *Error)
@@ -51,7 +58,7 @@ func New(config Config) (*Auth, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Auth{
+	auth := &Auth{
 		sessions: sessions{
 			blacklist:   newBlacklist(config.Store, config.StoreTimeout),
 			ttl:         config.TTL,
@@ -59,23 +66,52 @@ func New(config Config) (*Auth, error) {
 			idleTTL:     config.IdleTTL,
 			grace:       config.Grace,
 			leeway:      config.Leeway,
+			pair:        config.Pair,
 			keepOnReuse: config.KeepSessionOnReuse,
 		},
-		codec:        codec{issuer: config.Issuer, audience: config.Audience},
-		keys:         keys,
+		codec:        codec{issuer: config.Issuer, audience: config.Audience, pair: config.Pair},
+		sources:      config.Sources,
+		headers:      config.headerSources(),
 		authenticate: config.Authenticate,
 		reload:       config.Reload,
 		onError:      config.OnError,
 		onEvent:      config.OnEvent,
 		realm:        config.Realm,
-	}, nil
+	}
+	auth.keys.Store(keys)
+	if auth.protection, err = config.protection(); err != nil {
+		return nil, err
+	}
+	if config.Cookie != nil {
+		auth.cookies = newCookieJar(*config.Cookie, config.Pair)
+		auth.sources = append(slices.Clone(auth.sources), FromCookie(auth.cookies.name))
+	}
+	return auth, nil
+}
+
+// SetKeys replaces the keys while requests run: the first one signs from now on, all verify. A token whose
+// key is gone is refused at once, so keep the old key for as long as its sessions are to live. Keys that can
+// sign cannot be replaced by keys that cannot. If it fails, nothing has changed.
+func (a *Auth) SetKeys(keys []Key) error {
+	set, wrong := newKeySet(keys)
+	if wrong == nil && set.signer == nil && a.keys.Load().signer != nil {
+		wrong = []error{errors.New("Keys[0] is public only, but this Auth issues tokens")}
+	}
+	if wrong != nil {
+		return joinMistakes(wrong)
+	}
+	a.keys.Store(set)
+	return nil
 }
 
 // Tokens is what a login or a refresh gives the client.
 type Tokens struct {
-	// AccessToken is used on requests until ExpiresAt.
+	// AccessToken is used on requests until ExpiresAt. In one-token mode it is also what is refreshed.
 	AccessToken string
 	ExpiresAt   time.Time
+
+	// RefreshToken is what is refreshed in pair mode, "" in one-token mode.
+	RefreshToken string
 
 	// RefreshUntil is the session's deadline: then only a login helps.
 	RefreshUntil time.Time
@@ -133,14 +169,30 @@ func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error)
 	return ttl, refreshTTL, nil
 }
 
-// sign makes the client's answer of a session's token.
-func (a *Auth) sign(t *token) (Tokens, error) {
-	text, err := a.codec.encode(a.keys.signer, t)
-	if err != nil {
+var errVerifyOnly = errors.New("middleware: this Auth has public keys only: it verifies tokens and cannot issue any")
+
+// sign makes the client's answer of a session's newest token.
+func (a *Auth) sign(t *token) (tokens Tokens, err error) {
+	signer := a.keys.Load().signer
+	if signer == nil {
+		return Tokens{}, errVerifyOnly
+	}
+	tokens.RefreshUntil = time.Unix(t.deadline, 0)
+	if t.kind == refreshKind {
+		if tokens.RefreshToken, err = a.codec.encode(signer, t); err != nil {
+			return Tokens{}, err
+		}
+		t = companion(t)
+	}
+	if tokens.AccessToken, err = a.codec.encode(signer, t); err != nil {
 		return Tokens{}, err
 	}
-	claims := claimsOf(t)
-	return Tokens{AccessToken: text, ExpiresAt: claims.ExpiresAt, RefreshUntil: claims.RefreshUntil, Claims: claims}, nil
+	if err := a.cookies.fits(tokens); err != nil {
+		return Tokens{}, err
+	}
+	tokens.Claims = claimsOf(t)
+	tokens.ExpiresAt = tokens.Claims.ExpiresAt
+	return tokens, nil
 }
 
 // Verify returns the claims of a token that is good for a request, as [Auth.Required] does (R1–R4). The
@@ -154,16 +206,19 @@ func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 	return claimsOf(t), nil
 }
 
+func (a *Auth) decode(text string) (*token, error) { return a.codec.decode(a.keys.Load(), text) }
+
 // verify returns the token with the error where it is genuine, for the report.
 func (a *Auth) verify(ctx context.Context, text string) (*token, error) {
-	t, err := a.codec.decode(a.keys, text)
+	t, err := a.decode(text)
 	if err != nil {
 		return nil, err
 	}
 	return t, a.sessions.verify(ctx, t)
 }
 
-// Refresh swaps a token, expired or not, for the next one of its session (R5–R10). The error is an [*Error]
+// Refresh swaps a token, expired or not, for the next one of its session (R5–R10); in pair mode a refresh
+// token for the next pair. The error is an [*Error]
 // unless Reload's claims are unusable.
 func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
 	tokens, t, err := a.refresh(ctx, text)
@@ -172,7 +227,7 @@ func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
 }
 
 func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *token, error) {
-	t, err := a.codec.decode(a.keys, text)
+	t, err := a.decode(text)
 	if err != nil {
 		return Tokens{}, nil, err
 	}
@@ -222,7 +277,7 @@ func (a *Auth) Logout(ctx context.Context, text string) error {
 }
 
 func (a *Auth) logout(ctx context.Context, text string) (*token, error) {
-	t, err := a.codec.decode(a.keys, text)
+	t, err := a.decode(text)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +285,7 @@ func (a *Auth) logout(ctx context.Context, text string) (*token, error) {
 }
 
 func (a *Auth) logoutAll(ctx context.Context, text string) (*token, error) {
-	t, err := a.codec.decode(a.keys, text)
+	t, err := a.decode(text)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,21 @@ func newBlacklist(store Store, timeout time.Duration) blacklist {
 	return blacklist{store: store, peeker: peeker, timeout: timeout}
 }
 
+// noStore is for a service that verifies and is told to ignore revocations.
+type noStore struct{}
+
+var errNoStore = errors.New("there is no Store: this Auth ignores revocations and cannot revoke")
+
+func (noStore) Get(_ context.Context, keys ...string) ([]string, error) {
+	return make([]string, len(keys)), nil
+}
+
+func (noStore) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
+	return false, failed(CodeServerError, errNoStore)
+}
+
+func (noStore) Peek(string) string { return "" }
+
 // A session's key and a subject's never meet: base64url has no colon.
 func sessionKey(id string) string      { return "s:" + id }
 func subjectKey(subject string) string { return "u:" + subject }
@@ -132,10 +147,10 @@ func (v *visit) bounded(call func(ctx context.Context) error) error {
 	start := time.Now()
 	err := call(ctx)
 	v.left -= time.Since(start)
-	if err != nil {
-		return failed(CodeStoreUnavailable, err)
+	if err == nil || hasCode(err, CodeServerError) {
+		return err
 	}
-	return nil
+	return failed(CodeStoreUnavailable, err)
 }
 
 var errStoreAnswer = errors.New("the store returned another number of values than it was asked for")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,12 +29,17 @@ const maxGrace = 5 * time.Minute
 type Config struct {
 	_ [0]func() // no unkeyed literals
 
-	// Keys sign and verify. The first one signs, all verify, chosen by kid.
+	// Keys sign and verify. The first one signs, all verify, chosen by kid. If all are public, the Auth
+	// verifies what another server issues, and issues nothing.
 	Keys []Key
 
 	// Store is the blacklist. There is no default: the choice decides what survives a restart and which
 	// servers hear of a logout. See the package store.
 	Store Store
+
+	// Pair makes a login return two tokens, an access token for requests and a refresh token that does
+	// nothing but refresh. Default: one token, which does both.
+	Pair bool
 
 	// Authenticate checks the credentials of a login request for LoginHandler. It returns who logs in, or
 	// [ErrRefused], [ErrBadRequest], or any other error if it could not tell. Where it has answered the
@@ -75,9 +82,27 @@ type Config struct {
 	// Realm is shown in WWW-Authenticate. Default "api".
 	Realm string
 
+	// Sources are where a request's token may be; the first that is there counts, and a bad token in it is
+	// refused and not passed over. Default: FromHeader("Authorization", "Bearer"). With Cookie, the cookie
+	// comes after them. Refresh and logout look into the headers among them, then into the body, then into
+	// the cookies.
+	Sources []Source
+
+	// Cookie puts the tokens into cookies instead of the answers' bodies. &Cookie{} has safe defaults.
+	// nil: no cookies.
+	Cookie *Cookie
+
+	// TrustedOrigins are other origins whose pages may send requests that a cookie authenticates, as
+	// scheme://host[:port].
+	TrustedOrigins []string
+
 	// KeepSessionOnReuse refuses a token that comes back after it was replaced without ending its session.
 	// Then a thief's use of it goes unpunished (R8).
 	KeepSessionOnReuse bool
+
+	// DangerouslyIgnoreRevocation lets a service that only verifies do without a Store. It accepts every
+	// token until it expires, also after a logout, and in one-token mode after a refresh.
+	DangerouslyIgnoreRevocation bool
 
 	// OnError writes the answer for a refused request in place of the default JSON. Status-independent
 	// headers (WWW-Authenticate, Retry-After) are set before and the handlers behind do not run.
@@ -102,6 +127,11 @@ type Identity struct {
 	RefreshTTL time.Duration
 }
 
+// headerSources are the headers among the sources, as the others are for requests alone.
+func (c Config) headerSources() []Source {
+	return slices.DeleteFunc(slices.Clone(c.Sources), func(s Source) bool { return s.kind != headerSource })
+}
+
 // withDefaults fills in what is zero.
 func (c Config) withDefaults() Config {
 	setDefault(&c.TTL, DefaultTTL)
@@ -110,6 +140,12 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.StoreTimeout, DefaultStoreTimeout)
 	if c.Realm == "" {
 		c.Realm = defaultRealm
+	}
+	if c.Sources == nil {
+		c.Sources = []Source{FromHeader("Authorization", "Bearer")}
+	}
+	if c.Store == nil && c.DangerouslyIgnoreRevocation {
+		c.Store = noStore{}
 	}
 	return c
 }
@@ -139,6 +175,41 @@ func (c Config) mistakes() []error {
 	check(utf8.ValidString(c.Issuer), "Issuer is not valid UTF-8")
 	check(utf8.ValidString(c.Audience), "Audience is not valid UTF-8")
 	check(isQuotable(c.Realm), "Realm is %q: it must be printable ASCII without quotes and backslashes", c.Realm)
+	for i, source := range c.Sources {
+		check(source.name != "", "Sources[%d] has no name", i)
+	}
+	if c.Cookie != nil {
+		wrong = append(wrong, c.Cookie.mistakes(c.Pair)...)
+	}
+	if _, err := c.protection(); err != nil {
+		wrong = append(wrong, err)
+	}
+	return wrong
+}
+
+func (c Config) protection() (*http.CrossOriginProtection, error) {
+	protection := http.NewCrossOriginProtection()
+	for _, origin := range c.TrustedOrigins {
+		if err := protection.AddTrustedOrigin(origin); err != nil {
+			return nil, fmt.Errorf("TrustedOrigins has %q, which is no origin like https://app.example.org", origin)
+		}
+	}
+	return protection, nil
+}
+
+// verifyOnlyMistakes are what does not go with keys that issue nothing, or with keys that do.
+func (c Config) verifyOnlyMistakes(keys *keySet) []error {
+	var wrong []error
+	_, blind := c.Store.(noStore)
+	if keys.signer == nil && c.Authenticate != nil {
+		wrong = append(wrong, errors.New("Authenticate is set, but Keys[0] is public only and cannot sign: a service that only verifies has no login"))
+	}
+	if keys.signer == nil && c.Reload != nil {
+		wrong = append(wrong, errors.New("Reload is set, but Keys[0] is public only and cannot sign: a service that only verifies has no refresh"))
+	}
+	if c.DangerouslyIgnoreRevocation && (keys.signer != nil || !blind) {
+		wrong = append(wrong, errors.New("DangerouslyIgnoreRevocation is for public keys without a Store: leave it out"))
+	}
 	return wrong
 }
 
@@ -151,8 +222,16 @@ func isQuotable(s string) bool {
 func (c Config) validate() (*keySet, error) {
 	keys, wrong := newKeySet(c.Keys)
 	wrong = append(c.mistakes(), wrong...)
-	for i, err := range wrong {
-		wrong[i] = fmt.Errorf("middleware: %w", err)
+	if keys != nil {
+		wrong = append(wrong, c.verifyOnlyMistakes(keys)...)
 	}
-	return keys, errors.Join(wrong...)
+	return keys, joinMistakes(wrong)
+}
+
+func joinMistakes(wrong []error) error {
+	named := make([]error, len(wrong))
+	for i, err := range wrong {
+		named[i] = fmt.Errorf("middleware: %w", err)
+	}
+	return errors.Join(named...)
 }

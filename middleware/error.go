@@ -33,6 +33,7 @@ const (
 	CodeInvalidCredentials Code = "invalid_credentials" // 401: the login was refused
 	CodeLoginTooOld        Code = "login_too_old"       // 401: log in again for this (RFC 9470)
 	CodeForbidden          Code = "forbidden"           // 403: Allow said no
+	CodeCrossOrigin        Code = "cross_origin"        // 403: a cookie request from another origin
 	CodeStoreUnavailable   Code = "store_unavailable"   // 503: try again later, nothing is lost (R14)
 	CodeServerError        Code = "server_error"        // 500: a mistake in this application's own code
 )
@@ -56,6 +57,7 @@ type Error struct {
 	MaxAge time.Duration
 
 	cause error
+	over  bool // the session has ended, so its cookies may go
 }
 
 func (e *Error) Error() string { return "middleware: " + string(e.Code) + ": " + e.Description }
@@ -89,6 +91,7 @@ var errorTable = map[Code]Error{
 	CodeInvalidCredentials: {Status: http.StatusUnauthorized, Type: "invalid_credentials", Description: "the credentials are not valid"},
 	CodeLoginTooOld:        {Status: http.StatusUnauthorized, Type: "insufficient_user_authentication", Description: "a more recent login is required"},
 	CodeForbidden:          {Status: http.StatusForbidden, Type: "insufficient_scope", Description: "this is not allowed"},
+	CodeCrossOrigin:        {Status: http.StatusForbidden, Type: "invalid_request", Description: "this request must come from the site itself"},
 	CodeStoreUnavailable:   {Status: http.StatusServiceUnavailable, Type: "temporarily_unavailable", Description: "try again later"},
 	CodeServerError:        {Status: http.StatusInternalServerError, Type: "server_error", Description: "the server made a mistake"},
 }
@@ -100,6 +103,13 @@ func failed(code Code, cause error) *Error {
 	e := errorTable[code]
 	e.Code, e.cause = code, cause
 	return &e
+}
+
+// over is fail where nothing of the session is left.
+func over(code Code) *Error {
+	e := fail(code)
+	e.over = true
+	return e
 }
 
 // invalid says why a token is refused, to the application and not to the client: what a forger should

@@ -245,11 +245,35 @@ func (s *sessions) verify(ctx context.Context, t *token) error {
 	if err := s.live(t, time.Now()); err != nil {
 		return err
 	}
-	e, err := s.look(s.visit(ctx), t)
-	if err == nil && e.standing >= replaced {
-		err = fail(CodeTokenRevoked)
+	return s.stands(s.visit(ctx), t)
+}
+
+// stands refuses what the blacklist has (R3, R4).
+func (s *sessions) stands(v *visit, t *token) error {
+	e, err := s.look(v, t)
+	switch {
+	case err != nil:
+		return err
+	case e.standing == revoked:
+		return over(CodeTokenRevoked)
+	case e.standing == replaced:
+		return fail(CodeTokenRevoked)
 	}
-	return err
+	return nil
+}
+
+// active reports whether a token of either kind is good for anything (R2–R5).
+func (s *sessions) active(ctx context.Context, t *token) error {
+	if t.kind == accessKind {
+		return s.verify(ctx, t)
+	}
+	if t.kind != s.refreshable() {
+		return invalid("the token is not for refreshing")
+	}
+	if err := s.inWindow(t, time.Now()); err != nil {
+		return err
+	}
+	return s.stands(s.visit(ctx), t)
 }
 
 // refresh swaps t for its successor (R5–R10). produce makes the answer from the successor; it is called
@@ -269,7 +293,7 @@ func (s *sessions) refresh(ctx context.Context, t *token, produce func(next *tok
 		}
 		switch e.standing {
 		case revoked:
-			return fail(CodeTokenRevoked)
+			return over(CodeTokenRevoked)
 		case replaced:
 			return s.reuse(v, t)
 		case inGrace:
@@ -313,7 +337,7 @@ func (s *sessions) renew(ctx context.Context, t *token, within time.Duration, pr
 	case err != nil:
 		return false, err
 	case e.standing == revoked:
-		return false, fail(CodeTokenRevoked)
+		return false, over(CodeTokenRevoked)
 	case e.standing == replaced:
 		return false, s.reuse(v, t)
 	}
@@ -327,12 +351,13 @@ func remaining(t *token, now time.Time) time.Duration {
 
 // reuse answers a token that was replaced longer ago than the grace: somebody else may have it (R8).
 func (s *sessions) reuse(v *visit, t *token) error {
-	if !s.keepOnReuse {
-		if err := s.end(v, t.session, s.forgetAt(t)); err != nil {
-			return err
-		}
+	if s.keepOnReuse {
+		return fail(CodeTokenReused)
 	}
-	return fail(CodeTokenReused)
+	if err := s.end(v, t.session, s.forgetAt(t)); err != nil {
+		return err
+	}
+	return over(CodeTokenReused)
 }
 
 // end ends a session for good. No refresh can win against it: its swap would be from a record that is gone.
@@ -344,36 +369,37 @@ func (s *sessions) end(v *visit, session string, forgetAt time.Time) error {
 
 // logout ends the session of any genuine token that could still matter (R11).
 func (s *sessions) logout(ctx context.Context, t *token) error {
-	if err := s.mattersStill(t); err != nil {
+	if err := s.mattersStill(t, time.Now()); err != nil {
 		return err
 	}
 	return s.end(s.visit(ctx), t.session, s.forgetAt(t))
 }
 
 // logoutAll revokes all that was issued to the token's subject. Unlike logout it reaches beyond the token's
-// own session, so it takes no token that is revoked or replaced.
+// own session, so it takes no token that is revoked or replaced, and none whose record may be gone: one that
+// does not know its session's deadline must be alive.
 func (s *sessions) logoutAll(ctx context.Context, t *token) error {
-	if err := s.mattersStill(t); err != nil {
+	check := s.mattersStill
+	if t.deadline == 0 {
+		check = s.live
+	}
+	if err := check(t, time.Now()); err != nil {
 		return err
 	}
 	v := s.visit(ctx)
-	e, err := s.look(v, t)
-	if err != nil {
+	if err := s.stands(v, t); err != nil {
 		return err
-	}
-	if e.standing >= replaced {
-		return fail(CodeTokenRevoked)
 	}
 	return s.revokeSubject(v, t.subject)
 }
 
 // mattersStill refuses a token that is expired and whose session can be refreshed no more.
-func (s *sessions) mattersStill(t *token) error {
+func (s *sessions) mattersStill(t *token, now time.Time) error {
 	deadline := t.deadline
 	if deadline == 0 {
 		deadline = s.latestDeadline(t)
 	}
-	if !s.before(time.Now(), max(t.exp, deadline)) {
+	if !s.before(now, max(t.exp, deadline)) {
 		return fail(CodeRefreshExpired)
 	}
 	return nil

@@ -247,7 +247,7 @@ func (t *token) complete(jti string, refreshExp int64) error {
 		return malformed("jti is missing or not a session's")
 	case t.iat == 0 || t.exp == 0:
 		return malformed("iat or exp is missing")
-	case t.exp <= t.iat:
+	case t.kind == accessKind && t.exp <= t.iat: // a refresh token of the last moment, in the leeway, may be so
 		return malformed("exp is not after iat")
 	}
 	t.issued = issued
