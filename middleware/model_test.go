@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,14 +21,23 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var stopped any
 		synctest.Test(t, func(*testing.T) {
-			defer func() { stopped = recover() }() // rapid fails and skips by a panic, which must not end the bubble's goroutine
+			defer func() { stopped = recover() }() // it must not end the bubble's goroutine
 			runProgram(rt)
 		})
-		if stopped != nil {
-			panic(stopped)
+		switch stopped := stopped.(type) {
+		case nil:
+		case disagreement:
+			rt.Fatal(string(stopped))
+		default:
+			panic(stopped) // rapid gives up a program by a panic of its own
 		}
 	})
 }
+
+// disagreement ends a program in which the server and the model differ.
+type disagreement string
+
+func disagree(format string, args ...any) { panic(disagreement(fmt.Sprintf(format, args...))) }
 
 func runProgram(rt *rapid.T) {
 	m := newModel(rt)
@@ -39,6 +49,7 @@ func runProgram(rt *rapid.T) {
 		"refresh":          m.refresh,
 		"refresh the last": m.refreshLast,
 		"renew":            m.renew,
+		"mix up":           m.mixUp,
 		"logout":           m.logout,
 		"logout all":       m.logoutAll,
 		"revoke session":   m.revokeSession,
@@ -63,10 +74,13 @@ type modelSession struct {
 	current  *modelToken
 }
 
+// modelToken is what one login or refresh gave: in pair mode two tokens, otherwise one that is both.
 type modelToken struct {
 	session  *modelSession
-	claims   Claims
-	text     string
+	claims   Claims // of the access token
+	access   string
+	refresh  string
+	instant  time.Time   // of the token that is refreshed
 	previous *modelToken // the one that it replaced
 	revoked  bool        // by a log-out everywhere
 }
@@ -83,6 +97,7 @@ func newModel(rt *rapid.T) *model {
 		Leeway:             pick("leeway", 0, 0, 1500*time.Millisecond),
 		IdleTTL:            pick("idle ttl", 0, 0, 25*time.Second),
 		KeepSessionOnReuse: rapid.Bool().Draw(rt, "keep"),
+		Pair:               rapid.Bool().Draw(rt, "pair"),
 	}
 	m := &model{store: store.NewMemory()}
 	c.Store = m.store
@@ -90,20 +105,22 @@ func newModel(rt *rapid.T) *model {
 	for range 2 {
 		auth, err := New(c)
 		if err != nil {
-			rt.Fatal(err)
+			disagree("%v", err)
 		}
 		m.servers = append(m.servers, auth)
 	}
 	return m
 }
 
-func (m *model) server(rt *rapid.T) *Auth { return rapid.SampledFrom(m.servers).Draw(rt, "server") }
+func (m *model) server(rt *rapid.T) *Auth {
+	return m.servers[rapid.IntRange(0, len(m.servers)-1).Draw(rt, "server")]
+}
 
 func (m *model) token(rt *rapid.T) *modelToken {
 	if len(m.tokens) == 0 {
 		rt.Skip("no token yet")
 	}
-	return rapid.SampledFrom(m.tokens).Draw(rt, "token")
+	return m.tokens[rapid.IntRange(0, len(m.tokens)-1).Draw(rt, "token")]
 }
 
 // The verdicts, each in the words of its rule.
@@ -118,16 +135,14 @@ func (m *model) refreshable(t *modelToken) bool { // R5
 		window = t.session.deadline
 	}
 	idle := m.config.IdleTTL
-	return time.Now().Before(window.Add(m.config.Leeway)) && (idle == 0 || time.Since(t.instant()) < idle)
+	return time.Now().Before(window.Add(m.config.Leeway)) && (idle == 0 || time.Since(t.instant) < idle)
 }
-
-func (t *modelToken) instant() time.Time { return time.UnixMicro(t.claims.token.issued) }
 
 func (t *modelToken) isRevoked() bool { return t.revoked || t.session.ended } // R3
 
 func (m *model) isInGrace(t *modelToken) bool { // R7
 	current := t.session.current
-	return m.config.Grace >= 0 && t == current.previous && !time.Now().After(current.instant().Add(m.config.Grace))
+	return m.config.Grace >= 0 && t == current.previous && !time.Now().After(current.instant.Add(m.config.Grace))
 }
 
 func (m *model) isReplaced(t *modelToken) bool { // R4, R8
@@ -138,7 +153,7 @@ func (m *model) verdict(t *modelToken) Code {
 	switch {
 	case !m.alive(t):
 		return CodeTokenExpired
-	case t.isRevoked(), m.isReplaced(t):
+	case t.isRevoked(), !m.config.Pair && m.isReplaced(t): // R4: a refresh does not touch access tokens
 		return CodeTokenRevoked
 	}
 	return ""
@@ -179,7 +194,7 @@ func (m *model) login(rt *rapid.T) {
 	}
 	tokens, err := m.server(rt).Issue(context.Background(), id)
 	if err != nil {
-		rt.Fatal(err)
+		disagree("%v", err)
 	}
 	start := time.Now().Truncate(time.Second)
 	s := &modelSession{subject: id.Subject, start: start, ttl: m.config.TTL, deadline: start.Add(m.config.RefreshTTL)}
@@ -190,30 +205,34 @@ func (m *model) login(rt *rapid.T) {
 		s.ttl = min(s.ttl, id.TTL)
 	}
 	m.sessions = append(m.sessions, s)
-	m.issued(rt, s, tokens)
+	m.issued(s, tokens)
 }
 
 // issued records the session's new token, having checked what it says (R9, R12).
-func (m *model) issued(rt *rapid.T, s *modelSession, tokens Tokens) {
-	t := &modelToken{session: s, claims: tokens.Claims, text: tokens.AccessToken, previous: s.current}
+func (m *model) issued(s *modelSession, tokens Tokens) {
+	t := &modelToken{session: s, claims: tokens.Claims, access: tokens.AccessToken, refresh: tokens.AccessToken, previous: s.current}
+	t.instant = time.UnixMicro(t.claims.token.issued)
+	if m.config.Pair {
+		t.refresh, t.instant = tokens.RefreshToken, t.instant.Add(-time.Microsecond)
+	}
 	second := time.Now().Truncate(time.Second)
 	switch c := t.claims; {
 	case c.Subject != s.subject:
-		rt.Fatalf("subject %q, want %q", c.Subject, s.subject)
+		disagree("subject %q, want %q", c.Subject, s.subject)
 	case !c.IssuedAt.Equal(second) || !c.ExpiresAt.Equal(second.Add(s.ttl)):
-		rt.Fatalf("iat %v exp %v at %v, ttl %v", c.IssuedAt, c.ExpiresAt, second, s.ttl)
-	case !c.AuthTime.Equal(s.start) || !c.RefreshUntil.Equal(s.deadline):
-		rt.Fatalf("auth_time %v, deadline %v, want %v, %v", c.AuthTime, c.RefreshUntil, s.start, s.deadline)
-	case t.instant().Before(time.Now()):
-		rt.Fatalf("the instant %v lies in the past", t.instant())
+		disagree("iat %v exp %v at %v, ttl %v", c.IssuedAt, c.ExpiresAt, second, s.ttl)
+	case !c.AuthTime.Equal(s.start) || !tokens.RefreshUntil.Equal(s.deadline):
+		disagree("auth_time %v, deadline %v, want %v, %v", c.AuthTime, tokens.RefreshUntil, s.start, s.deadline)
+	case t.instant.Before(time.Now()):
+		disagree("the instant %v lies in the past", t.instant)
 	case t.previous != nil && c.SessionID != t.previous.claims.SessionID:
-		rt.Fatalf("the session forked")
-	case t.previous != nil && !t.instant().After(t.previous.instant()):
-		rt.Fatalf("the instants do not increase")
+		disagree("the session forked")
+	case t.previous != nil && c.token.issued <= t.previous.claims.token.issued:
+		disagree("the instants do not increase")
 	}
 	for _, other := range m.tokens {
 		if other.claims.ID == t.claims.ID {
-			rt.Fatalf("jti %s was used before", t.claims.ID)
+			disagree("jti %s was used before", t.claims.ID)
 		}
 	}
 	s.current = t
@@ -222,10 +241,10 @@ func (m *model) issued(rt *rapid.T, s *modelSession, tokens Tokens) {
 
 func (m *model) use(rt *rapid.T) {
 	t := m.token(rt)
-	claims, err := m.server(rt).Verify(context.Background(), t.text)
-	m.compare(rt, err, m.verdict(t))
+	claims, err := m.server(rt).Verify(context.Background(), t.access)
+	m.compare(err, m.verdict(t))
 	if err == nil && claims.ID != t.claims.ID {
-		rt.Fatalf("claims of %s, want %s", claims.ID, t.claims.ID)
+		disagree("claims of %s, want %s", claims.ID, t.claims.ID)
 	}
 }
 
@@ -236,26 +255,41 @@ func (m *model) refreshLast(rt *rapid.T) { m.refreshOne(rt, m.token(rt).session.
 
 func (m *model) refreshOne(rt *rapid.T, t *modelToken) {
 	want := m.refreshVerdict(t)
-	tokens, err := m.server(rt).Refresh(context.Background(), t.text)
-	m.compare(rt, err, want)
-	m.refreshed(rt, t, tokens, want)
+	tokens, err := m.server(rt).Refresh(context.Background(), t.refresh)
+	m.compare(err, want)
+	m.refreshed(t, tokens, want)
+}
+
+// mixUp uses the tokens of a pair for each other's purpose.
+func (m *model) mixUp(rt *rapid.T) {
+	t := m.token(rt)
+	if !m.config.Pair {
+		rt.Skip("one token is for both")
+	}
+	_, err := m.server(rt).Refresh(context.Background(), t.access)
+	m.compare(err, CodeTokenInvalid)
+	_, err = m.server(rt).Verify(context.Background(), t.refresh)
+	m.compare(err, CodeTokenInvalid)
 }
 
 // refreshed brings the model to where a refresh with that verdict leads.
-func (m *model) refreshed(rt *rapid.T, t *modelToken, tokens Tokens, verdict Code) {
+func (m *model) refreshed(t *modelToken, tokens Tokens, verdict Code) {
 	switch {
 	case verdict == CodeTokenReused:
 		m.reused(t)
 	case verdict != "":
 	case t == t.session.current:
-		m.issued(rt, t.session, tokens)
-	case tokens.AccessToken != t.session.current.text:
-		rt.Fatalf("R7: another successor: %s, want %s", tokens.Claims.ID, t.session.current.claims.ID)
+		m.issued(t.session, tokens)
+	case tokens.AccessToken != t.session.current.access || m.config.Pair && tokens.RefreshToken != t.session.current.refresh:
+		disagree("R7: another successor: %s, want %s", tokens.Claims.ID, t.session.current.claims.ID)
 	}
 }
 
 func (m *model) renew(rt *rapid.T) {
 	t := m.token(rt)
+	if m.config.Pair {
+		rt.Skip("AutoRefresh is for one-token mode")
+	}
 	within := rapid.SampledFrom([]time.Duration{0, time.Second, 4 * time.Second}).Draw(rt, "within")
 	due := !m.alive(t) || time.Until(t.claims.ExpiresAt) < within && m.refreshable(t)
 	want := m.refreshVerdict(t)
@@ -270,18 +304,30 @@ func (m *model) renew(rt *rapid.T) {
 	a := m.server(rt)
 	var tokens Tokens
 	renewed, err := a.sessions.renew(context.Background(), t.claims.token, within, a.produce(context.Background(), t.claims.token, &tokens))
-	m.compare(rt, err, want)
+	m.compare(err, want)
 	if renewed != (due && want == "") {
-		rt.Fatalf("renewed: %v, due: %v, verdict: %q", renewed, due, want)
+		disagree("renewed: %v, due: %v, verdict: %q", renewed, due, want)
 	}
 	if renewed || want != "" {
-		m.refreshed(rt, t, tokens, want)
+		m.refreshed(t, tokens, want)
 	}
 }
 
-func (m *model) mattersStill(t *modelToken) bool {
+// either draws one of the pair.
+func (m *model) either(rt *rapid.T, t *modelToken) (text string, isAccess bool) {
+	if m.config.Pair && rapid.Bool().Draw(rt, "access token") {
+		return t.access, true
+	}
+	return t.refresh, false
+}
+
+// mattersStill knows of an access token of pair mode only that its window is the configured one at most.
+func (m *model) mattersStill(t *modelToken, isAccess bool) bool {
 	last := t.session.deadline
-	if t.claims.ExpiresAt.After(last) {
+	if isAccess {
+		last = t.session.start.Add(m.config.RefreshTTL)
+	}
+	if t.claims.ExpiresAt.After(last) && (isAccess || !m.config.Pair) {
 		last = t.claims.ExpiresAt
 	}
 	return time.Now().Before(last.Add(m.config.Leeway))
@@ -289,25 +335,29 @@ func (m *model) mattersStill(t *modelToken) bool {
 
 func (m *model) logout(rt *rapid.T) { // R11
 	t := m.token(rt)
+	text, isAccess := m.either(rt, t)
 	want := Code("")
-	if !m.mattersStill(t) {
+	if !m.mattersStill(t, isAccess) {
 		want = CodeRefreshExpired
 	}
-	m.compare(rt, m.server(rt).Logout(context.Background(), t.text), want)
+	m.compare(m.server(rt).Logout(context.Background(), text), want)
 	t.session.ended = t.session.ended || want == ""
 }
 
 func (m *model) logoutAll(rt *rapid.T) { // R12
 	t := m.token(rt)
+	text, isAccess := m.either(rt, t)
 	want := Code("")
 	switch {
-	case !m.mattersStill(t):
+	case isAccess && !m.alive(t):
+		want = CodeTokenExpired
+	case !isAccess && !m.mattersStill(t, false):
 		want = CodeRefreshExpired
-	case t.isRevoked(), m.isReplaced(t):
+	case t.isRevoked(), !isAccess && m.isReplaced(t):
 		want = CodeTokenRevoked
 	}
-	_, err := m.server(rt).logoutAll(context.Background(), t.text)
-	m.compare(rt, err, want)
+	_, err := m.server(rt).logoutAll(context.Background(), text)
+	m.compare(err, want)
 	if want == "" {
 		m.forgetSubject(t.session.subject)
 	}
@@ -315,7 +365,7 @@ func (m *model) logoutAll(rt *rapid.T) { // R12
 
 func (m *model) revokeSubject(rt *rapid.T) {
 	subject := rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "subject")
-	m.compare(rt, m.server(rt).RevokeSubject(context.Background(), subject), "")
+	m.compare(m.server(rt).RevokeSubject(context.Background(), subject), "")
 	m.forgetSubject(subject)
 }
 
@@ -327,12 +377,12 @@ func (m *model) forgetSubject(subject string) {
 
 func (m *model) revokeSession(rt *rapid.T) {
 	t := m.token(rt)
-	m.compare(rt, m.server(rt).RevokeSession(context.Background(), t.claims.SessionID), "")
+	m.compare(m.server(rt).RevokeSession(context.Background(), t.claims.SessionID), "")
 	t.session.ended = true
 }
 
-func (m *model) compare(rt *rapid.T, err error, want Code) {
+func (m *model) compare(err error, want Code) {
 	if got := codeOf(err); got != want {
-		rt.Fatalf("the server says %q, the model %q", got, want)
+		disagree("the server says %q, the model %q", got, want)
 	}
 }
