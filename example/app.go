@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -29,20 +27,21 @@ func newApp(s settings, log *slog.Logger) (app http.Handler, closeApp func() err
 }
 
 func newAuth(s settings, blacklist middleware.Store, log *slog.Logger) (*middleware.Auth, error) {
-	key, err := signingKey(s.alg, log)
+	key, err := signingKey(middleware.Algorithm(s.alg), s.key, log)
 	if err != nil {
 		return nil, err
 	}
-	if s.mode != "single" {
+	if s.mode != "single" && s.mode != "pair" {
 		return nil, fmt.Errorf("example: -mode %q is unknown", s.mode)
 	}
 	if s.grace == 0 {
 		s.grace = -1 // in Config 0 is the default, and none is negative
 	}
-	return middleware.New(middleware.Config{
+	config := middleware.Config{
 		Keys:         []middleware.Key{key},
 		Store:        blacklist,
 		Authenticate: authenticate,
+		Pair:         s.mode == "pair",
 		TTL:          s.ttl,
 		RefreshTTL:   s.refreshTTL,
 		IdleTTL:      s.idleTTL,
@@ -53,7 +52,11 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger) (*middlew
 		OnEvent: func(ctx context.Context, e middleware.Event) {
 			log.InfoContext(ctx, "auth", "event", e.Kind, "code", e.Code, "subject", e.Subject, "session", e.SessionID, "client", e.ClientIP)
 		},
-	})
+	}
+	if s.cookies {
+		config.Cookie = &middleware.Cookie{Insecure: true} // this server speaks plain http; leave Insecure out behind TLS
+	}
+	return middleware.New(config)
 }
 
 func routes(auth *middleware.Auth, s settings) http.Handler {
@@ -72,15 +75,23 @@ func routes(auth *middleware.Auth, s settings) http.Handler {
 
 	r.GET("/protected", auth.Required(), hello)
 	r.GET("/me", auth.Required(), me)
-	r.GET("/renewing", auth.AutoRefresh(s.ttl/4), hello)
+	r.GET("/renewing", renewing(auth, s), hello)
 	r.GET("/optional", auth.Optional(), hello)
 	r.POST("/sensitive", auth.Fresh(30*time.Second), hello)
 	r.GET("/admin", auth.Allow(isAdmin), hello)
 
-	r.GET("/.well-known/jwks.json", noPublicKeys)
+	r.GET("/.well-known/jwks.json", auth.JWKSHandler)
 	r.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": "ok"}) })
-	r.GET("/", page)
+	registerPage(r, pageSettings{mode: s.mode, cookies: s.cookies, ttl: s.ttl, refreshTTL: s.refreshTTL, grace: s.grace})
 	return r
+}
+
+// renewing refreshes on the way. In pair mode requests carry no refresh token, so there it only verifies.
+func renewing(auth *middleware.Auth, s settings) gin.HandlerFunc {
+	if s.mode == "pair" {
+		return auth.Required()
+	}
+	return auth.AutoRefresh(s.ttl / 4)
 }
 
 // credentials are what /login takes, as JSON or as a form.
@@ -121,31 +132,10 @@ func hello(c *gin.Context) {
 
 func me(c *gin.Context) { c.JSON(http.StatusOK, middleware.MustClaims(c)) }
 
-// noPublicKeys is the key set of a server that signs with a secret: it has nothing to publish.
-func noPublicKeys(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"keys": []any{}}) }
-
-func page(c *gin.Context) {
-	c.String(http.StatusOK, "ginrefresh: POST /login with username admin and password admin, then GET /protected with the token.\n")
-}
-
 func openStore(name string) (middleware.Store, func() error, error) {
 	if name != "memory" {
 		return nil, nil, fmt.Errorf("example: -store %q is unknown", name)
 	}
 	memory := store.NewMemory()
 	return memory, memory.Close, nil
-}
-
-// signingKey takes the secret from the environment, so that it is in no command line and in no repository.
-func signingKey(alg string, log *slog.Logger) (middleware.Key, error) {
-	if alg != string(middleware.HS256) {
-		return middleware.Key{}, fmt.Errorf("example: -alg %q is not supported", alg)
-	}
-	secret := []byte(os.Getenv("JWT_SECRET"))
-	if len(secret) == 0 {
-		secret = make([]byte, 32)
-		_, _ = rand.Read(secret) // never fails
-		log.Warn("JWT_SECRET is not set: signing with a random key, so tokens end with this process")
-	}
-	return middleware.Key{Algorithm: middleware.HS256, Key: secret}, nil
 }

@@ -72,9 +72,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 
 // settings are the flags.
 type settings struct {
-	addr, mode, alg, issuer, audience, store string
+	addr, mode, alg, key, issuer, audience, store string
 
 	ttl, refreshTTL, idleTTL, grace, leeway time.Duration
+
+	cookies bool
 }
 
 func parseFlags(args []string, output io.Writer) (settings, error) {
@@ -82,8 +84,9 @@ func parseFlags(args []string, output io.Writer) (settings, error) {
 	flags := flag.NewFlagSet("example", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; port 0 takes a free one")
-	flags.StringVar(&s.mode, "mode", "single", "single: one token that is used and refreshed")
-	flags.StringVar(&s.alg, "alg", "HS256", "signing algorithm")
+	flags.StringVar(&s.mode, "mode", "single", "single: one token, used and refreshed; pair: an access and a refresh token")
+	flags.StringVar(&s.alg, "alg", "HS256", "signing algorithm: HS256 to HS512, RS256 to RS512, PS256 to PS512, ES256 to ES512, EdDSA")
+	flags.StringVar(&s.key, "key", "", "PEM file with the private key; default: one made at start. The secret of HS256 to HS512 comes from the environment, JWT_SECRET")
 	flags.StringVar(&s.issuer, "issuer", "", "iss of the tokens")
 	flags.StringVar(&s.audience, "audience", "", "aud of the tokens")
 	flags.StringVar(&s.store, "store", "memory", "where the blacklist is: memory")
@@ -92,6 +95,7 @@ func parseFlags(args []string, output io.Writer) (settings, error) {
 	flags.DurationVar(&s.idleTTL, "idle-ttl", 0, "how long a session may go without a refresh; 0: no limit")
 	flags.DurationVar(&s.grace, "grace", 10*time.Second, "how long a replaced token still passes; 0: not at all")
 	flags.DurationVar(&s.leeway, "leeway", 0, "how far the servers' clocks may differ")
+	flags.BoolVar(&s.cookies, "cookies", false, "put the tokens into cookies")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}

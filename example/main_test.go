@@ -1,0 +1,487 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// asProgram makes the test binary be the example itself, with these arguments, for what only a process can show.
+const asProgram = "GINREFRESH_EXAMPLE_ARGS"
+
+func TestMain(m *testing.M) {
+	if args, is := os.LookupEnv(asProgram); is {
+		os.Args = append(os.Args[:1], strings.Fields(args)...)
+		main()
+		return
+	}
+	m.Run()
+}
+
+// patience is for what takes milliseconds, on a machine that does much else.
+const patience = 30 * time.Second
+
+// A server is a running example.
+type server struct {
+	t      *testing.T
+	url    string
+	client *http.Client
+	log    *lockedBuffer
+	stop   func() error // ends it and returns what run returned
+}
+
+// start runs the example on a free port and waits until it says where it listens.
+func start(t *testing.T, args ...string) server {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	stdout, printed := io.Pipe()
+	var log lockedBuffer
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), printed, &log)
+		_ = printed.Close()
+		ended <- err
+	}()
+	stop := sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(patience):
+			return errors.New("run does not return")
+		}
+	})
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	t.Cleanup(transport.CloseIdleConnections)
+	return server{t, address(t, stdout), &http.Client{Transport: transport, Timeout: patience}, &log, stop}
+}
+
+// address reads the line that the example prints.
+func address(t *testing.T, stdout io.Reader) string {
+	t.Helper()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	url, found := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
+	if err != nil || !found || !strings.HasPrefix(url, "http://127.0.0.1:") || strings.HasSuffix(url, ":0") {
+		t.Fatalf("the example prints %q, %v", line, err)
+	}
+	return url
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+type answer struct {
+	status int
+	body   string
+}
+
+func (a answer) member(name string) string {
+	var members map[string]any
+	_ = json.Unmarshal([]byte(a.body), &members)
+	text, _ := members[name].(string)
+	return text
+}
+
+func (s server) send(method, path, token, contentType, body string) answer {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Error(err)
+		return answer{}
+	}
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := s.client.Do(r)
+	if err != nil {
+		s.t.Error(err)
+		return answer{}
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return answer{response.StatusCode, string(text)}
+}
+
+func (s server) get(path, token string) answer  { return s.send("GET", path, token, "", "") }
+func (s server) post(path, token string) answer { return s.send("POST", path, token, "", "") }
+
+// is checks the status, and that the body has the text.
+func (s server) is(a answer, status int, text string) {
+	s.t.Helper()
+	if a.status != status || !strings.Contains(a.body, text) {
+		s.t.Errorf("the answer is %d %s, want %d %s", a.status, a.body, status, text)
+	}
+}
+
+func (s server) token(a answer) string {
+	s.t.Helper()
+	s.is(a, http.StatusOK, `"access_token":"`)
+	return a.member("access_token")
+}
+
+// login logs a user in whose password is the name.
+func (s server) login(user string) string {
+	s.t.Helper()
+	return s.token(s.send("POST", "/login", "", "application/json", `{"username":"`+user+`","password":"`+user+`"}`))
+}
+
+func TestRoutes(t *testing.T) {
+	s := start(t)
+	if !strings.Contains(s.log.String(), "JWT_SECRET is not set") {
+		t.Errorf("the log does not say that the key is random: %s", s.log)
+	}
+	s.is(s.get("/", ""), http.StatusOK, "")
+	s.is(s.get("/healthz", ""), http.StatusOK, `"ok"`)
+	s.is(s.get("/.well-known/jwks.json", ""), http.StatusOK, `{"keys":[]}`) // a secret is not published
+	s.is(s.get("/nowhere", ""), http.StatusNotFound, "")
+
+	admin, alice := s.login("admin"), s.login("alice")
+	for _, route := range []struct{ method, path, admin, alice, nobody string }{
+		{"GET", "/protected", `{"msg":"Hello, admin!"}`, `{"msg":"Hello, alice!"}`, "token_missing"},
+		{"GET", "/renewing", `{"msg":"Hello, admin!"}`, `{"msg":"Hello, alice!"}`, "token_missing"},
+		{"POST", "/sensitive", `{"msg":"Hello, admin!"}`, `{"msg":"Hello, alice!"}`, "token_missing"},
+		{"GET", "/optional", `{"msg":"Hello, admin!"}`, `{"msg":"Hello, alice!"}`, `{"msg":"Hello, guest!"}`},
+		{"GET", "/me", `"role":"admin"`, `"sub":"alice"`, "token_missing"},
+		{"GET", "/admin", `{"msg":"Hello, admin!"}`, `"code":"forbidden"`, "token_missing"},
+		{"POST", "/refresh", `"token_type":"Bearer"`, `"access_token":"`, "token_missing"},
+		{"POST", "/logout", "", "", "token_missing"},
+		{"POST", "/logout/all", "token_revoked", "token_revoked", "token_missing"},
+	} {
+		for token, want := range map[string]string{admin: route.admin, alice: route.alice, "": route.nobody, "a.b.c": "token_invalid"} {
+			a := s.send(route.method, route.path, token, "", "")
+			status := http.StatusOK
+			switch want {
+			case "token_missing", "token_invalid", "token_revoked":
+				status = http.StatusUnauthorized
+			case `"code":"forbidden"`:
+				status = http.StatusForbidden
+			case "":
+				status = http.StatusNoContent
+			}
+			if a.status != status || !strings.Contains(a.body, want) {
+				t.Errorf("%s %s: %d %s, want %d %s", route.method, route.path, a.status, a.body, status, want)
+			}
+		}
+	}
+	for _, token := range []string{admin, alice} {
+		s.is(s.get("/protected", token), http.StatusUnauthorized, "token_revoked")
+		if strings.Contains(s.log.String(), token) {
+			t.Error("the log holds a token")
+		}
+	}
+}
+
+func TestLogoutEverywhere(t *testing.T) {
+	s := start(t)
+	phone, laptop, admin := s.login("alice"), s.login("alice"), s.login("admin")
+	s.is(s.post("/logout/all", phone), http.StatusNoContent, "")
+	s.is(s.get("/protected", laptop), http.StatusUnauthorized, "token_revoked")
+	s.is(s.get("/protected", admin), http.StatusOK, "Hello, admin!")
+	s.is(s.get("/protected", s.login("alice")), http.StatusOK, "Hello, alice!")
+}
+
+func TestLogin(t *testing.T) {
+	s := start(t)
+	const inForm, inJSON = "application/x-www-form-urlencoded", "application/json"
+	for name, row := range map[string]struct {
+		contentType, body string
+		status            int
+		want              string
+	}{
+		"JSON":             {inJSON, `{"username":"admin","password":"admin"}`, 200, `"expires_in":`},
+		"form":             {inForm, `username=admin&password=admin`, 200, `"refresh_expires_in":`},
+		"wrong password":   {inJSON, `{"username":"admin","password":"alice"}`, 401, "invalid_credentials"},
+		"unknown user":     {inJSON, `{"username":"bob","password":"bob"}`, 401, "invalid_credentials"},
+		"unknown user, 2":  {inJSON, `{"username":"nobody","password":" "}`, 401, "invalid_credentials"},
+		"no password":      {inJSON, `{"username":"admin"}`, 400, "bad_request"},
+		"empty password":   {inJSON, `{"username":"admin","password":""}`, 400, "bad_request"},
+		"wrong type":       {inJSON, `{"username":"admin","password":["admin"]}`, 400, "bad_request"},
+		"cut":              {inJSON, `{"username":"admin"`, 400, "bad_request"},
+		"empty":            {inJSON, ``, 400, "bad_request"},
+		"null":             {inJSON, `null`, 400, "bad_request"},
+		"form, no user":    {inForm, `password=admin`, 400, "bad_request"},
+		"1 MiB":            {inJSON, `{"username":"` + strings.Repeat("x", 1<<20) + `"}`, 400, "bad_request"},
+		"password of 1000": {inJSON, `{"username":"admin","password":"` + strings.Repeat("x", 1000) + `"}`, 401, "invalid_credentials"},
+	} {
+		a := s.send("POST", "/login", "", row.contentType, row.body)
+		if a.status != row.status || !strings.Contains(a.body, row.want) {
+			t.Errorf("%s: the answer is %d %s, want %d %s", name, a.status, a.body, row.status, row.want)
+		}
+	}
+}
+
+// What changes state is POST only.
+func TestOnlyPost(t *testing.T) {
+	s := start(t)
+	token := s.login("admin")
+	for _, path := range []string{"/login", "/refresh", "/logout", "/logout/all", "/sensitive"} {
+		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
+			if a := s.send(method, path, token, "", ""); a.status != http.StatusMethodNotAllowed {
+				t.Errorf("%s %s answers %d, want 405", method, path, a.status)
+			}
+		}
+	}
+	s.is(s.get("/protected", token), http.StatusOK, "Hello, admin!")
+}
+
+func TestFlags(t *testing.T) {
+	s := start(t, "-ttl", "7s", "-refresh-ttl", "70s", "-grace", "0", "-issuer", "https://we.example", "-audience", "api")
+	token := s.login("admin")
+	var claims struct {
+		Iss, Aud   string
+		Iat, Exp   int64
+		RefreshExp int64 `json:"refresh_exp"`
+		AuthTime   int64 `json:"auth_time"`
+	}
+	if err := json.Unmarshal([]byte(s.get("/me", token).body), &claims); err != nil {
+		t.Fatal(err)
+	}
+	if claims.Iss != "https://we.example" || claims.Aud != "api" || claims.Exp-claims.Iat != 7 || claims.RefreshExp-claims.AuthTime != 70 {
+		t.Errorf("the claims are %+v", claims)
+	}
+	next := s.token(s.post("/refresh", token))
+	s.is(s.get("/protected", next), http.StatusOK, "Hello, admin!")
+	s.is(s.get("/protected", token), http.StatusUnauthorized, "token_revoked") // -grace 0 is no grace
+	s.is(s.post("/refresh", token), http.StatusUnauthorized, "token_reused")
+}
+
+// With a secret of one's own a token is good on another server, and without it is not.
+func TestSecretFromTheEnvironment(t *testing.T) {
+	t.Setenv("JWT_SECRET", strings.Repeat("s", 32))
+	first, second := start(t), start(t)
+	if strings.Contains(first.log.String(), "random") || strings.Contains(first.log.String(), "ssss") {
+		t.Errorf("the log is %s", first.log)
+	}
+	token := first.login("admin")
+	second.is(second.get("/protected", token), http.StatusOK, "Hello, admin!")
+
+	t.Setenv("JWT_SECRET", "")
+	third := start(t)
+	third.is(third.get("/protected", token), http.StatusUnauthorized, "token_invalid")
+}
+
+func TestBadFlags(t *testing.T) {
+	for args, word := range map[string]string{
+		"-mode double":            `"double"`,
+		"-alg none":               `"none"`,
+		"-alg hs256":              `"hs256"`,
+		"-store file":             `"file"`,
+		"-ttl soon":               "soon",
+		"-ttl 1ms":                "TTL",
+		"-ttl 1m -refresh-ttl 1m": "RefreshTTL",
+		"-ttl -1s":                "TTL",
+		"-idle-ttl 1s":            "IdleTTL",
+		"-grace 6m":               "Grace",
+		"-leeway -1s":             "Leeway",
+		"-addr nowhere":           "nowhere",
+		"-unknown":                "unknown",
+		"serve":                   `"serve"`,
+		"-ttl 2m -leeway -1s -grace 1h -refresh-ttl 1m": "Grace",
+	} {
+		err := failing(t, strings.Fields(args)...)
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%s: the error %q does not say %s", args, err, word)
+		}
+	}
+	if err := failing(t, "-h"); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-h: %v", err)
+	}
+	for _, secret := range []string{"short", strings.Repeat("s", 31)} {
+		t.Setenv("JWT_SECRET", secret)
+		if err := failing(t); !strings.Contains(err.Error(), "32 bytes") || strings.Contains(err.Error(), secret) {
+			t.Errorf("a secret of %d bytes: %v", len(secret), err)
+		}
+	}
+}
+
+// failing runs the example with arguments that it has to refuse before it listens.
+func failing(t *testing.T, args ...string) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	err := run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), &stdout, &stderr)
+	if err == nil || ctx.Err() != nil || stdout.Len() > 0 {
+		t.Fatalf("%q: error %v, printed %q", args, err, &stdout)
+	}
+	return err
+}
+
+func TestAddressInUse(t *testing.T) {
+	s := start(t)
+	if err := failing(t, "-addr", strings.TrimPrefix(s.url, "http://")); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the address is in use: %v", err)
+	}
+}
+
+// A request that is under way when the end comes is answered; then nothing listens any more.
+func TestShutdown(t *testing.T) {
+	s := start(t)
+	s.client.Transport.(*http.Transport).ExpectContinueTimeout = patience
+	reading, body := make(chan struct{}), `{"username":"admin","password":"admin"}`
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(reading) }})
+	fromClient, typing := io.Pipe()
+	request, err := http.NewRequestWithContext(ctx, "POST", s.url+"/login", fromClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.ContentLength = int64(len(body))
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Expect", "100-continue") // the server sends that once the handler reads
+	status := make(chan int, 1)
+	go func() {
+		response, err := s.client.Do(request)
+		if err != nil {
+			t.Error(err)
+			status <- 0
+			return
+		}
+		response.Body.Close()
+		status <- response.StatusCode
+	}()
+	<-reading
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop() }()
+	for tick := time.Tick(5 * time.Millisecond); s.listens(); {
+		<-tick
+	}
+	_, _ = io.WriteString(typing, body)
+	if got := <-status; got != http.StatusOK {
+		t.Errorf("the login that was under way is answered %d, want 200", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("run ends with %v", err)
+	}
+}
+
+func (s server) listens() bool {
+	connection, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		return false
+	}
+	_ = connection.Close()
+	return true
+}
+
+// SIGTERM is what a service manager sends, SIGINT what a terminal does.
+func TestSignals(t *testing.T) {
+	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		command := program(t, "-addr 127.0.0.1:0")
+		stdout, err := command.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		url := address(t, stdout)
+		response, err := http.Get(url + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if err := command.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		if err := command.Wait(); err != nil {
+			t.Errorf("after %v the example ends with %v", signal, err)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for args, want := range map[string]int{"-h": 0, "-store file": 1, "-unknown": 1} {
+		command := program(t, args)
+		output, _ := command.CombinedOutput()
+		if got := command.ProcessState.ExitCode(); got != want {
+			t.Errorf("%s: exit code %d, want %d: %s", args, got, want, output)
+		}
+	}
+}
+
+func program(t *testing.T, args string) *exec.Cmd {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), os.Args[0])
+	command.Env = append(os.Environ(), asProgram+"="+args, "JWT_SECRET=")
+	return command
+}
+
+// 64 tabs refresh with one token: all get the same new one, and after a logout none opens the door.
+func TestParallelRefreshes(t *testing.T) {
+	rounds := 200
+	if testing.Short() || raceEnabled {
+		rounds = 10
+	}
+	s := start(t)
+	for range rounds {
+		token := s.login("alice")
+		next := make([]answer, 64)
+		var tabs sync.WaitGroup
+		for i := range next {
+			tabs.Go(func() { next[i] = s.post("/refresh", token) })
+		}
+		tabs.Wait()
+
+		ids := map[string]bool{}
+		for _, a := range next {
+			ids[jti(s.token(a))] = true
+		}
+		if len(ids) != 1 || ids[jti(token)] || ids[""] {
+			t.Fatalf("64 refreshes of %s give %v, want one successor", jti(token), ids)
+		}
+		s.is(s.get("/protected", s.token(next[0])), http.StatusOK, "Hello, alice!")
+		s.is(s.post("/logout", s.token(next[0])), http.StatusNoContent, "")
+		s.is(s.get("/protected", token), http.StatusUnauthorized, "token_revoked")
+		for _, a := range next {
+			s.is(s.get("/protected", s.token(a)), http.StatusUnauthorized, "token_revoked")
+		}
+	}
+}
+
+func jti(token string) string {
+	_, rest, _ := strings.Cut(token, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	object, _ := base64.RawURLEncoding.DecodeString(payload)
+	return answer{body: string(object)}.member("jti")
+}
