@@ -1,7 +1,9 @@
 package middleware
 
 import (
+	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -55,6 +57,40 @@ type errorAnswer struct {
 	Code        Code   `json:"code"`
 }
 
+// refusal is an error's answer, made once: whoever floods a server with bad tokens gets no work out of it.
+type refusal struct {
+	body      []byte
+	challenge []string
+}
+
+// jsonType is the Content-Type that gin's JSON has.
+var jsonType = []string{"application/json; charset=utf-8"}
+
+func prepareRefusals(realm string) map[Code]refusal {
+	prepared := map[Code]refusal{}
+	for code := range errorTable {
+		prepared[code] = newRefusal(fail(code), realm)
+	}
+	return prepared
+}
+
+func newRefusal(e *Error, realm string) refusal {
+	body, _ := json.Marshal(errorAnswer{Error: e.Type, Description: e.Description, Code: e.Code}) // strings only
+	r := refusal{body: body}
+	if e.Status == http.StatusUnauthorized {
+		r.challenge = []string{e.challenge(realm)}
+	}
+	return r
+}
+
+// refusal returns the prepared one unless e says something of its own.
+func (a *Auth) refusal(e *Error) refusal {
+	if usual := errorTable[e.Code]; e.Status == usual.Status && e.Type == usual.Type && e.Description == usual.Description && e.MaxAge == 0 {
+		return a.refusals[e.Code]
+	}
+	return newRefusal(e, a.realm)
+}
+
 // answered reports whether the application's code has answered the request itself.
 func answered(c *gin.Context) bool { return c.IsAborted() || c.Writer.Written() }
 
@@ -66,11 +102,14 @@ func (a *Auth) refuse(c *gin.Context, err error) {
 	}
 	e := asError(err)
 	c.Abort()
+	answer := a.refusal(e)
+	header := c.Writer.Header()
+	if answer.challenge != nil {
+		header["Www-Authenticate"] = slices.Clone(answer.challenge) // OnError may change it
+	}
 	switch e.Status {
-	case http.StatusUnauthorized:
-		c.Header("WWW-Authenticate", e.challenge(a.realm))
 	case http.StatusServiceUnavailable:
-		c.Header("Retry-After", "1")
+		header["Retry-After"] = []string{"1"}
 	case http.StatusInternalServerError:
 		_ = c.Error(err) // the application's own mistake belongs into its log
 	}
@@ -78,7 +117,9 @@ func (a *Auth) refuse(c *gin.Context, err error) {
 		a.onError(c, e)
 		return
 	}
-	c.JSON(e.Status, errorAnswer{Error: e.Type, Description: e.Description, Code: e.Code})
+	header["Content-Type"] = jsonType
+	c.Status(e.Status)
+	_, _ = c.Writer.Write(answer.body) // who sent the request may be gone
 }
 
 // forget clears the cookies of a session that is known to be over. A token that was merely replaced has a

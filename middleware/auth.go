@@ -39,7 +39,8 @@ import (
 type Auth struct {
 	sessions     sessions
 	codec        codec
-	keys         atomic.Pointer[keySet]
+	verifier     atomic.Pointer[verifier]
+	cacheSize    int
 	sources      []Source   // of a request's token
 	headers      []Source   // those that refresh and logout look into as well
 	cookies      *cookieJar // nil: tokens travel in headers and bodies
@@ -49,6 +50,7 @@ type Auth struct {
 	onError      func(c *gin.Context, err *Error)
 	onEvent      func(ctx context.Context, e Event)
 	realm        string
+	refusals     map[Code]refusal
 }
 
 // New returns an Auth, or one error that lists every mistake in the configuration (R15).
@@ -77,8 +79,10 @@ func New(config Config) (*Auth, error) {
 		onError:      config.OnError,
 		onEvent:      config.OnEvent,
 		realm:        config.Realm,
+		refusals:     prepareRefusals(config.Realm),
+		cacheSize:    config.TokenCache,
 	}
-	auth.keys.Store(keys)
+	auth.verifier.Store(newVerifier(keys, auth.cacheSize))
 	if auth.protection, err = config.protection(); err != nil {
 		return nil, err
 	}
@@ -94,13 +98,13 @@ func New(config Config) (*Auth, error) {
 // sign cannot be replaced by keys that cannot. If it fails, nothing has changed.
 func (a *Auth) SetKeys(keys []Key) error {
 	set, wrong := newKeySet(keys)
-	if wrong == nil && set.signer == nil && a.keys.Load().signer != nil {
+	if wrong == nil && set.signer == nil && a.verifier.Load().keys.signer != nil {
 		wrong = []error{errors.New("Keys[0] is public only, but this Auth issues tokens")}
 	}
 	if wrong != nil {
 		return joinMistakes(wrong)
 	}
-	a.keys.Store(set)
+	a.verifier.Store(newVerifier(set, a.cacheSize))
 	return nil
 }
 
@@ -173,7 +177,7 @@ var errVerifyOnly = errors.New("middleware: this Auth has public keys only: it v
 
 // sign makes the client's answer of a session's newest token.
 func (a *Auth) sign(t *token) (tokens Tokens, err error) {
-	signer := a.keys.Load().signer
+	signer := a.verifier.Load().keys.signer
 	if signer == nil {
 		return Tokens{}, errVerifyOnly
 	}
@@ -190,6 +194,7 @@ func (a *Auth) sign(t *token) (tokens Tokens, err error) {
 	if err := a.cookies.fits(tokens); err != nil {
 		return Tokens{}, err
 	}
+	t.owner = a
 	tokens.Claims = claimsOf(t)
 	tokens.ExpiresAt = tokens.Claims.ExpiresAt
 	return tokens, nil
@@ -206,7 +211,20 @@ func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 	return claimsOf(t), nil
 }
 
-func (a *Auth) decode(text string) (*token, error) { return a.codec.decode(a.keys.Load(), text) }
+// decode returns what a genuine token says, from the cache if it came before.
+func (a *Auth) decode(text string) (*token, error) {
+	v := a.verifier.Load()
+	if t, ok := v.cache.get(text); ok {
+		return t, nil
+	}
+	t, err := a.codec.decode(v.keys, text)
+	if err != nil {
+		return nil, err
+	}
+	t.owner = a
+	v.cache.put(text, t)
+	return t, nil
+}
 
 // verify returns the token with the error where it is genuine, for the report.
 func (a *Auth) verify(ctx context.Context, text string) (*token, error) {

@@ -155,10 +155,15 @@ func (v *visit) bounded(call func(ctx context.Context) error) error {
 
 var errStoreAnswer = errors.New("the store returned another number of values than it was asked for")
 
+// peek is lookup where nothing can fail and nothing has to be waited for.
+func (b *blacklist) peek(first, second string) [2]string {
+	return [2]string{b.peeker.Peek(first), b.peeker.Peek(second)}
+}
+
 // lookup returns the values of both keys.
 func (v *visit) lookup(first, second string) (values [2]string, err error) {
 	if v.peeker != nil {
-		return [2]string{v.peeker.Peek(first), v.peeker.Peek(second)}, nil
+		return v.peek(first, second), nil
 	}
 	err = v.bounded(func(ctx context.Context) error {
 		got, err := v.store.Get(ctx, first, second)

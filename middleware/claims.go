@@ -26,7 +26,7 @@ func claimsOf(t *token) Claims {
 	c := Claims{
 		Subject:   t.subject,
 		SessionID: t.session,
-		ID:        t.id(),
+		ID:        t.id,
 		IssuedAt:  time.Unix(t.iat, 0),
 		ExpiresAt: time.Unix(t.exp, 0),
 		token:     t,
@@ -63,24 +63,23 @@ func (c Claims) MarshalJSON() ([]byte, error) {
 	return bytes.Clone(c.token.payload), nil
 }
 
-// contextKey is where a guard leaves its verdict for the handlers behind it.
+// contextKey is where a guard leaves the token that it let through, for the handlers behind it.
 type contextKey struct{}
-
-// admission is the verdict: which Auth let which token through.
-type admission struct {
-	auth  *Auth
-	token *token
-}
 
 // ClaimsFrom returns the claims of the token that a guard let through, and false where none did: the route
 // has no guard, or [Auth.Optional] saw no token.
 func ClaimsFrom(c *gin.Context) (Claims, bool) {
-	value, _ := c.Get(contextKey{})
-	admitted, ok := value.(admission)
-	if !ok {
+	t := letThrough(c)
+	if t == nil {
 		return Claims{}, false
 	}
-	return claimsOf(admitted.token), true
+	return claimsOf(t), true
+}
+
+func letThrough(c *gin.Context) *token {
+	value, _ := c.Get(contextKey{})
+	t, _ := value.(*token)
+	return t
 }
 
 // MustClaims is ClaimsFrom for handlers behind [Auth.Required] or [Auth.AutoRefresh]. It panics where no

@@ -155,14 +155,13 @@ func (a *Auth) check(c *gin.Context) (presented, *token, error) {
 	return p, t, err
 }
 
-func (a *Auth) admit(c *gin.Context, t *token) { c.Set(contextKey{}, admission{auth: a, token: t}) }
+func (a *Auth) admit(c *gin.Context, t *token) { c.Set(contextKey{}, t) }
 
 // admitted returns the token that a guard of this Auth let through already: after AutoRefresh the request
 // still carries the old one. Another Auth's verdict does not count.
 func (a *Auth) admitted(c *gin.Context) *token {
-	value, _ := c.Get(contextKey{})
-	if admitted, ok := value.(admission); ok && admitted.auth == a {
-		return admitted.token
+	if t := letThrough(c); t != nil && t.owner == a {
+		return t
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // five minutes, so let a new key verify for that long before it signs.
 func (a *Auth) JWKSHandler(c *gin.Context) {
 	c.Header("Cache-Control", "public, max-age=300")
-	c.Data(http.StatusOK, "application/jwk-set+json", a.keys.Load().jwks)
+	c.Data(http.StatusOK, "application/jwk-set+json", a.verifier.Load().keys.jwks)
 }
 
 func encodeJWKS(keys []json.RawMessage) []byte {

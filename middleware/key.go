@@ -186,7 +186,7 @@ func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
 		return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d (RFC 7518 §3.2)", k.Algorithm, least, len(secret))
 	}
 	secret = slices.Clone(secret)
-	return &key{method: method, signing: secret, opening: secret}, nil
+	return &key{method: newPooledHMAC(method, secret), signing: secret, opening: secret}, nil
 }
 
 const leastRSABits = 2048 // RFC 7518 §3.3
@@ -280,7 +280,7 @@ func (s *keySet) open(segment string) (header, error) {
 // (jwk, jku, x5u among them) have no say, but crit asks for what we do not do (RFC 7515 §4.1.11).
 func (s *keySet) parseHeader(segment string) (header, error) {
 	var alg, typ, kid string
-	err := decodeObject(segment, func(name string, value []byte) (err error) {
+	err := decodeObject(segment, func(name string, value, _ []byte) (err error) {
 		switch name {
 		case "alg":
 			alg, err = stringValue(value)

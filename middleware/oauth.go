@@ -73,7 +73,7 @@ func (a *Auth) IntrospectHandler(c *gin.Context) {
 // introspection is the token's claims and the members of RFC 7662, which no claim may take the place of.
 func introspection(t *token) map[string]json.RawMessage {
 	answer := map[string]json.RawMessage{}
-	_ = scanObject(t.payload, func(name string, value []byte) error { // it was read before
+	_ = scanObject(t.payload, func(name string, value, _ []byte) error { // it was read before
 		answer[name] = value
 		return nil
 	})

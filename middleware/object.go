@@ -20,18 +20,19 @@ func (m malformed) Error() string { return string(m) }
 // strictBase64 accepts one spelling of each value: no padding, no stray bits.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-// decodeObject reads a segment of a JWT and calls member for each member of the object in it.
-func decodeObject(segment string, member func(name string, value []byte) error) error {
+// decodeObject reads a segment of a JWT and calls visit for each member of the object in it.
+func decodeObject(segment string, visit func(name string, value, member []byte) error) error {
 	object, err := strictBase64.DecodeString(segment)
 	if err != nil {
 		return malformed("a segment is not canonical base64url")
 	}
-	return scanObject(object, member)
+	return scanObject(object, visit)
 }
 
-// scanObject calls member with each name and value at the top level of a JSON object, which must be all
-// there is, valid UTF-8 and without a name twice (RFC 7519 §4). Values are slices of object.
-func scanObject(object []byte, member func(name string, value []byte) error) error {
+// scanObject calls visit with the name, the value and the whole text of each member at the top level of a
+// JSON object, which must be all there is, valid UTF-8 and without a name twice (RFC 7519 §4). Values and
+// texts are slices of object.
+func scanObject(object []byte, visit func(name string, value, member []byte) error) error {
 	if !utf8.Valid(object) || !json.Valid(object) {
 		return malformed("a segment is not JSON")
 	}
@@ -41,8 +42,8 @@ func scanObject(object []byte, member func(name string, value []byte) error) err
 	}
 	var seen nameSet
 	for pos = skipSpace(object, pos+1); object[pos] != '}'; {
-		end := skipValue(object, pos)
-		name, err := stringValue(object[pos:end])
+		start, end := pos, skipValue(object, pos)
+		name, err := nameValue(object[start:end])
 		if err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func scanObject(object []byte, member func(name string, value []byte) error) err
 		}
 		pos = skipSpace(object, skipSpace(object, end)+1) // past the colon
 		end = skipValue(object, pos)
-		if err := member(name, object[pos:end]); err != nil {
+		if err := visit(name, object[pos:end], object[start:end]); err != nil {
 			return err
 		}
 		if pos = skipSpace(object, end); object[pos] == ',' {
@@ -59,6 +60,16 @@ func scanObject(object []byte, member func(name string, value []byte) error) err
 		}
 	}
 	return nil
+}
+
+// nameValue reads a member's name. Ours are the same few in each token and need no memory of their own.
+func nameValue(value []byte) (string, error) {
+	for _, name := range reserved {
+		if string(value[1:len(value)-1]) == name {
+			return name, nil
+		}
+	}
+	return stringValue(value)
 }
 
 // nameSet is a set of names that costs nothing while there are few.
@@ -164,7 +175,7 @@ func stringValue(value []byte) (string, error) {
 
 // secondsValue reads a NumericDate (RFC 7519 §2): seconds since 1970, which may have a fraction; that is cut.
 func secondsValue(value []byte) (int64, error) {
-	if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n >= 0 {
+	if n, ok := parseDigits(value); ok {
 		return n, nil
 	}
 	f, err := strconv.ParseFloat(string(value), 64)
@@ -172,6 +183,23 @@ func secondsValue(value []byte) (int64, error) {
 		return 0, malformed("a date is not a number of seconds")
 	}
 	return int64(f), nil
+}
+
+// parseDigits reads a whole number that is certain to fit.
+func parseDigits(value []byte) (int64, bool) {
+	const certain = 18
+	if len(value) > certain {
+		n, err := strconv.ParseInt(string(value), 10, 64)
+		return n, err == nil && n >= 0
+	}
+	var n int64
+	for _, c := range value {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
 }
 
 // appendString appends s as a JSON string.

@@ -359,7 +359,7 @@ func TestR9_TheSuccessorKeepsTheSessionAndItsLifetimes(t *testing.T) {
 func (w world) text(a *Auth, claims Claims) string {
 	w.t.Helper()
 	t := *claims.token
-	text, err := a.codec.encode(a.keys.Load().signer, &t)
+	text, err := a.codec.encode(a.verifier.Load().keys.signer, &t)
 	if err != nil {
 		w.t.Fatal(err)
 	}

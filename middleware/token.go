@@ -27,6 +27,8 @@ func (k kind) typ() string { return [kinds]string{"JWT", "refresh+jwt"}[k] }
 // token is what a JWT of ours says. Once made it is never changed: requests share it.
 type token struct {
 	kind     kind
+	owner    *Auth  // whose it is: no other Auth takes this one's verdict for its own
+	id       string // jti
 	session  string
 	issued   int64 // the issue instant, µs
 	subject  string
@@ -41,9 +43,10 @@ type token struct {
 	own []byte
 	// payload is the whole JSON object, as it was signed.
 	payload []byte
-}
 
-func (t *token) id() string { return t.session + "." + formatInstant(t.issued) }
+	// The blacklist's keys, made once, as a cached token is looked up often.
+	sessionKey, subjectKey string
+}
 
 // codec turns tokens into compact JWTs and back.
 type codec struct {
@@ -71,7 +74,7 @@ func ownMembers(claims any) ([]byte, error) {
 	if object[0] != '{' {
 		return nil, fmt.Errorf("middleware: the claims are a %T, which is no JSON object: use a struct or a map", claims)
 	}
-	err = scanObject(object, func(name string, _ []byte) error {
+	err = scanObject(object, func(name string, _, _ []byte) error {
 		for _, r := range reserved {
 			if strings.EqualFold(name, r) {
 				return fmt.Errorf("%q is reserved, choose another name", name)
@@ -87,6 +90,7 @@ func ownMembers(claims any) ([]byte, error) {
 
 // encode signs t and fills in its payload.
 func (c *codec) encode(k *key, t *token) (string, error) {
+	t.id = t.session + "." + formatInstant(t.issued)
 	t.payload = c.appendPayload(make([]byte, 0, 256+len(t.own)), t)
 	header := k.headers[t.kind]
 	text := make([]byte, 0, len(header)+1+strictBase64.EncodedLen(len(t.payload))+1+strictBase64.EncodedLen(64))
@@ -114,7 +118,7 @@ func (c *codec) appendPayload(b []byte, t *token) []byte {
 	b = appendString(append(b, `"sub":`...), t.subject)
 	b = strconv.AppendInt(append(b, `,"iat":`...), t.iat, 10)
 	b = strconv.AppendInt(append(b, `,"exp":`...), t.exp, 10)
-	b = appendString(append(b, `,"jti":`...), t.id())
+	b = appendString(append(b, `,"jti":`...), t.id)
 	b = appendString(append(b, `,"sid":`...), t.session)
 	b = strconv.AppendInt(append(b, `,"auth_time":`...), t.authTime, 10)
 	if t.kind == refreshKind {
@@ -189,7 +193,7 @@ func (c *codec) parsePayload(segment string, kind kind) (*token, error) {
 	t := &token{kind: kind, payload: payload}
 	var jti, issuer string
 	refreshExp, audienceFits := int64(0), c.audience == ""
-	err = scanObject(payload, func(name string, value []byte) (err error) {
+	err = scanObject(payload, func(name string, value, member []byte) (err error) {
 		switch name {
 		case "iss":
 			issuer, err = stringValue(value)
@@ -216,10 +220,7 @@ func (c *codec) parsePayload(segment string, kind kind) (*token, error) {
 		case "access_ttl":
 			t.ttl, err = requiredSeconds(value)
 		default:
-			if len(t.own) > 0 {
-				t.own = append(t.own, ',')
-			}
-			t.own = appendMember(t.own, name, value)
+			t.own = t.appendOwn(member)
 		}
 		return err
 	})
@@ -250,7 +251,8 @@ func (t *token) complete(jti string, refreshExp int64) error {
 	case t.kind == accessKind && t.exp <= t.iat: // a refresh token of the last moment, in the leeway, may be so
 		return malformed("exp is not after iat")
 	}
-	t.issued = issued
+	t.issued, t.id = issued, jti
+	t.sessionKey, t.subjectKey = sessionKey(t.session), subjectKey(t.subject)
 	if t.kind == refreshKind {
 		if t.deadline = t.exp; t.ttl == 0 {
 			return malformed("access_ttl is missing")
@@ -291,9 +293,17 @@ func (c *codec) inAudience(value []byte) (bool, error) {
 	return false, nil
 }
 
-func appendMember(b []byte, name string, value []byte) []byte {
-	b = append(appendString(b, name), ':')
-	return append(b, value...)
+// appendOwn adds a member to the application's. Where it follows the last one, as in the tokens that we
+// write, that takes no copy: the payload has both already, with the comma.
+func (t *token) appendOwn(member []byte) []byte {
+	if len(t.own) == 0 {
+		return member
+	}
+	joined := len(t.own) + len(",") + len(member)
+	if joined <= cap(t.own) && &t.own[:joined][joined-1] == &member[len(member)-1] {
+		return t.own[:joined]
+	}
+	return append(append(append(make([]byte, 0, joined), t.own...), ','), member...)
 }
 
 // checkText refuses what JSON could only write with replacement characters: two subjects must not become one.

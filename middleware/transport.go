@@ -85,7 +85,7 @@ func bodyToken(c *gin.Context, name string) (string, error) {
 	var text string
 	switch media, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")); media {
 	case "application/json":
-		err = scanObject(body, func(member string, value []byte) (err error) {
+		err = scanObject(body, func(member string, value, _ []byte) (err error) {
 			if member == name {
 				text, err = stringValue(value)
 			}

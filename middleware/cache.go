@@ -1,0 +1,72 @@
+package middleware
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+
+	"github.com/maypok86/otter/v2"
+)
+
+// DefaultTokenCache is how many verified tokens an Auth remembers by default.
+const DefaultTokenCache = 10_000
+
+// verifier is a set of keys and the tokens that were verified with them. SetKeys replaces both in one step,
+// so that no token outlives its key.
+type verifier struct {
+	keys  *keySet
+	cache *tokenCache // nil: off
+}
+
+func newVerifier(keys *keySet, cacheSize int) *verifier {
+	v := &verifier{keys: keys}
+	if cacheSize > 0 {
+		v.cache = newTokenCache(cacheSize)
+	}
+	return v
+}
+
+// tokenCache remembers what genuine tokens say, by their exact text: a signature and a decoding saved.
+// Whether a token still lives and is not revoked is no part of it and is checked on each request. So what
+// has expired need not leave at once: it goes when its place is wanted.
+type tokenCache struct {
+	tokens *otter.Cache[string, *token]
+
+	// seen has a trace of tokens that came once. Only a token that comes again is kept: a crowd that
+	// passes by once costs nothing and pushes nobody out.
+	seen []atomic.Uint32
+	seed maphash.Seed
+}
+
+const leastSeen = 1 << 10
+
+func newTokenCache(size int) *tokenCache {
+	slots := leastSeen
+	for slots < size {
+		slots *= 2
+	}
+	return &tokenCache{
+		tokens: otter.Must(&otter.Options[string, *token]{MaximumSize: size}),
+		seen:   make([]atomic.Uint32, slots),
+		seed:   maphash.MakeSeed(),
+	}
+}
+
+func (c *tokenCache) get(text string) (*token, bool) {
+	if c == nil {
+		return nil, false
+	}
+	return c.tokens.GetIfPresent(text)
+}
+
+// put keeps a genuine token if it came before. The key is a copy, as text may be a part of a whole body.
+func (c *tokenCache) put(text string, t *token) {
+	if c == nil || t.kind != accessKind {
+		return
+	}
+	hash := maphash.String(c.seed, text)
+	slot, trace := &c.seen[hash%uint64(len(c.seen))], uint32(hash>>32)|1
+	if slot.Swap(trace) == trace {
+		c.tokens.Set(strings.Clone(text), t)
+	}
+}

@@ -1,0 +1,185 @@
+package middleware
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/store"
+)
+
+// discard is a ResponseWriter that costs nothing itself.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (w *discard) Header() http.Header         { return w.header }
+func (w *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (w *discard) WriteHeader(status int)      { w.status = status }
+
+// The ceilings are what the paths took when they were written. Gin itself takes two for c.Set.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	gin.SetMode(gin.ReleaseMode)
+	memory := store.NewMemory()
+	defer func() { _ = memory.Close() }()
+	newAuth := func(cache int) *Auth {
+		a, err := New(Config{Keys: []Key{{Algorithm: HS256, Key: testSecret}}, Store: memory, TokenCache: cache})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	warm, cold := newAuth(0), newAuth(-1)
+	issue := func(subject string) string {
+		tokens, err := warm.Issue(context.Background(), Identity{Subject: subject, Claims: map[string]any{"role": "admin"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tokens.AccessToken
+	}
+	genuine, gone, replaced := issue("alice"), issue("bob"), issue("carol")
+	if err := warm.RevokeSubject(context.Background(), "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := warm.Refresh(context.Background(), replaced); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name    string
+		auth    *Auth
+		token   string
+		refresh bool
+		status  int
+		most    float64
+	}{
+		{"warm", warm, genuine, false, 204, 2},
+		{"warm and replaced, in the grace", warm, replaced, false, 204, 2},
+		{"cold", cold, genuine, false, 204, 12},
+		{"revoked", warm, gone, false, 401, 4},
+		{"forged", cold, genuine[:len(genuine)-8] + "AAAAAAAA", false, 401, 5},
+		{"malformed", cold, "a.b", false, 401, 4},
+		{"missing", cold, "", false, 401, 4},
+		{"refresh", warm, replaced, true, 200, 40},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := gin.New()
+			r.GET("/", test.auth.Required(), func(c *gin.Context) { c.Status(http.StatusNoContent) })
+			r.POST("/", test.auth.RefreshHandler)
+			request, _ := http.NewRequest(map[bool]string{true: http.MethodPost, false: http.MethodGet}[test.refresh], "/", nil)
+			if test.token != "" {
+				request.Header.Set("Authorization", "Bearer "+test.token)
+			}
+			w := &discard{header: http.Header{}}
+			run := func() {
+				clear(w.header)
+				r.ServeHTTP(w, request)
+			}
+			run() // two looks at a token before it is kept
+			run()
+			if got := testing.AllocsPerRun(200, run); got > test.most || w.status != test.status {
+				t.Errorf("%v allocations and status %d, want at most %v and %d", got, w.status, test.most, test.status)
+			}
+		})
+	}
+}
+
+// A token that was accepted from the cache a moment ago is refused right after what ends it.
+func TestACachedTokenEndsWithItsSession(t *testing.T) {
+	otherKey := []Key{{Algorithm: HS256, Key: []byte("another secret of thirty-two bytes")}}
+	for name, end := range map[string]struct {
+		act  func(a *Auth, tokens Tokens) error
+		want Code
+	}{
+		"logout":             {func(a *Auth, tokens Tokens) error { return a.Logout(context.Background(), tokens.AccessToken) }, CodeTokenRevoked},
+		"log out everywhere": {func(a *Auth, _ Tokens) error { return a.RevokeSubject(context.Background(), "alice") }, CodeTokenRevoked},
+		"SetKeys":            {func(a *Auth, _ Tokens) error { return a.SetKeys(otherKey) }, CodeTokenInvalid},
+		"expiry": {func(*Auth, Tokens) error {
+			wait(time.Minute)
+			return nil
+		}, CodeTokenExpired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w world) {
+				a := w.server()
+				tokens := w.login(a, Identity{})
+				for range 3 {
+					w.verifies(a, tokens.AccessToken, "")
+				}
+				if _, cached := a.verifier.Load().cache.get(tokens.AccessToken); !cached {
+					w.t.Fatal("the token is not in the cache")
+				}
+				var started, done sync.WaitGroup
+				ended := make(chan struct{})
+				for range 64 {
+					started.Add(1)
+					done.Go(func() {
+						w.verifies(a, tokens.AccessToken, "")
+						started.Done()
+						<-ended
+						w.verifies(a, tokens.AccessToken, end.want)
+					})
+				}
+				started.Wait()
+				if err := end.act(a, tokens); err != nil {
+					w.t.Fatal(err)
+				}
+				close(ended)
+				done.Wait()
+			})
+		})
+	}
+}
+
+func TestTheCacheKeepsGenuineTokensThatComeAgainAndNoOthers(t *testing.T) {
+	inBubble(t, func(w world) {
+		a := w.server(func(c *Config) { c.TokenCache = 100 })
+		cache := a.verifier.Load().cache
+		token := w.login(a, Identity{}).AccessToken
+		for range 3 {
+			w.verifies(a, token[:len(token)-4]+"AAAA", CodeTokenInvalid)
+		}
+		w.verifies(a, token, "")
+		if n := cache.tokens.EstimatedSize(); n != 0 {
+			w.t.Errorf("%d tokens are kept, though none came twice", n)
+		}
+		for range 1000 {
+			token := w.login(a, Identity{}).AccessToken
+			w.verifies(a, token, "")
+			w.verifies(a, token, "")
+		}
+		cache.tokens.CleanUp()
+		if n := cache.tokens.EstimatedSize(); n == 0 || n > 100 {
+			w.t.Errorf("%d tokens are kept, want 1 to 100", n)
+		}
+	})
+}
+
+func TestNoHandlerChangesWhatAnotherSees(t *testing.T) {
+	inBubble(t, func(w world) {
+		a := w.server()
+		token := w.login(a, Identity{Claims: map[string]any{"roles": []string{"user"}, "n": 1}}).AccessToken
+		for range 4 {
+			claims, err := a.Verify(context.Background(), token)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			var own struct{ Roles []string }
+			if err := claims.Decode(&own); err != nil || own.Roles[0] != "user" || claims.Subject != "alice" {
+				w.t.Fatalf("claims %+v, %+v, %v", claims, own, err)
+			}
+			text, _ := claims.MarshalJSON()
+			own.Roles[0], claims.Subject = "admin", "mallory"
+			for i := range text {
+				text[i] = 'x'
+			}
+		}
+	})
+}
