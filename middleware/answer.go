@@ -113,12 +113,12 @@ func (a *Auth) refuse(c *gin.Context, err error) {
 	case http.StatusInternalServerError:
 		_ = c.Error(err) // the application's own mistake belongs into its log
 	}
+	c.Status(e.Status) // also for an OnError that writes nothing
 	if a.onError != nil {
 		a.onError(c, e)
 		return
 	}
 	header["Content-Type"] = jsonType
-	c.Status(e.Status)
 	_, _ = c.Writer.Write(answer.body) // who sent the request may be gone
 }
 

@@ -25,6 +25,9 @@ const (
 // maxGrace is the longest grace: for that long a stolen token passes for its owner's (R15).
 const maxGrace = 5 * time.Minute
 
+// maxLifetime keeps the sum of all lifetimes inside time.Duration: past it a record would be forgotten at once.
+const maxLifetime = 50 * 365 * 24 * time.Hour
+
 // Config is what [New] makes an [Auth] of. Keys and Store must be said, all else has a safe default.
 type Config struct {
 	_ [0]func() // no unkeyed literals
@@ -179,6 +182,9 @@ func (c Config) mistakes() []error {
 	check(c.IdleTTL == 0 || c.IdleTTL > c.TTL, "IdleTTL is %v and TTL %v: IdleTTL must be longer, or an expired token could not be refreshed", c.IdleTTL, c.TTL)
 	check(c.Grace <= maxGrace, "Grace is %v: it must not be over %v, as a stolen token passes for that long", c.Grace, maxGrace)
 	check(c.Leeway >= 0, "Leeway is %v: it must not be negative", c.Leeway)
+	for name, lifetime := range map[string]time.Duration{"RefreshTTL": c.RefreshTTL, "IdleTTL": c.IdleTTL, "Leeway": c.Leeway} {
+		check(lifetime <= maxLifetime, "%s is %v: it must not be over 50 years", name, lifetime)
+	}
 	check(c.StoreTimeout > 0, "StoreTimeout is %v: it must not be negative", c.StoreTimeout)
 	check(utf8.ValidString(c.Issuer), "Issuer is not valid UTF-8")
 	check(utf8.ValidString(c.Audience), "Audience is not valid UTF-8")

@@ -3,7 +3,6 @@ package middleware
 import (
 	"encoding/base64"
 	"encoding/json"
-	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -173,26 +172,31 @@ func stringValue(value []byte) (string, error) {
 	return string(value[1 : len(value)-1]), nil
 }
 
+// maxSecond is the last that can be counted in microseconds. No date is later, so that none overflows.
+const maxSecond = maxInstant / microsPerSecond
+
 // secondsValue reads a NumericDate (RFC 7519 §2): seconds since 1970, which may have a fraction; that is cut.
 func secondsValue(value []byte) (int64, error) {
-	if n, ok := parseDigits(value); ok {
-		return n, nil
+	n, ok := parseDigits(value)
+	if !ok {
+		f, err := strconv.ParseFloat(string(value), 64)
+		if err != nil || f < 0 || f > float64(maxSecond) {
+			return 0, malformed("a date is not a number of seconds")
+		}
+		n = int64(f)
 	}
-	f, err := strconv.ParseFloat(string(value), 64)
-	if err != nil || !(f >= 0 && f < math.MaxInt64) {
-		return 0, malformed("a date is not a number of seconds")
+	if n > maxSecond {
+		return 0, malformed("a date is too far in the future")
 	}
-	return int64(f), nil
+	return n, nil
 }
 
 // parseDigits reads a whole number that is certain to fit.
-func parseDigits(value []byte) (int64, bool) {
+func parseDigits(value []byte) (n int64, ok bool) {
 	const certain = 18
 	if len(value) > certain {
-		n, err := strconv.ParseInt(string(value), 10, 64)
-		return n, err == nil && n >= 0
+		return 0, false
 	}
-	var n int64
 	for _, c := range value {
 		if c < '0' || c > '9' {
 			return 0, false

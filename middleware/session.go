@@ -24,9 +24,6 @@ const (
 
 	// futureTolerance is how far in the future iat and nbf may be: servers' clocks differ (R2).
 	futureTolerance = 30 * time.Second
-
-	// maxSecond is the last that can be counted in microseconds.
-	maxSecond = maxInstant / microsPerSecond
 )
 
 // sessions keeps the rules.
@@ -119,7 +116,7 @@ func (s *sessions) successor(t *token, issued, iat int64) *token {
 // used twice.
 func companion(t *token) *token {
 	access := *t
-	access.kind, access.issued = accessKind, t.issued+1
+	access.kind, access.issued, access.deadline = accessKind, t.issued+1, 0
 	access.exp = t.iat + t.ttl
 	return &access
 }
@@ -146,9 +143,6 @@ func (s *sessions) begun(t *token, now time.Time) error {
 
 // before reports whether now is before a second that a token names, by a clock that may be Leeway late.
 func (s *sessions) before(now time.Time, second int64) bool {
-	if second > maxSecond {
-		return true
-	}
 	return now.UnixMicro() < second*microsPerSecond+s.leeway.Microseconds()
 }
 
@@ -185,7 +179,7 @@ func (s *sessions) lastSecond(t *token) int64 {
 
 // forgetAt is when the session's record may go: nothing that it revokes lives any more (R13).
 func (s *sessions) forgetAt(t *token) time.Time {
-	return time.Unix(min(s.lastSecond(t), maxSecond), 0).Add(s.leeway)
+	return time.Unix(s.lastSecond(t), 0).Add(s.leeway)
 }
 
 // standing is where a token stands in its session.
@@ -361,7 +355,7 @@ func (s *sessions) renew(ctx context.Context, t *token, within time.Duration, pr
 
 // remaining is how long t lives by its own exp.
 func remaining(t *token, now time.Time) time.Duration {
-	return time.Unix(min(t.exp, maxSecond), 0).Sub(now)
+	return time.Unix(t.exp, 0).Sub(now)
 }
 
 // reuse answers a token that was replaced longer ago than the grace: somebody else may have it (R8).

@@ -3,6 +3,7 @@ package middleware
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -274,23 +275,15 @@ func requiredSeconds(value []byte) (int64, error) {
 
 // inAudience reports whether aud, a string or a list of strings (RFC 7519 §4.1.3), has our value.
 func (c *codec) inAudience(value []byte) (bool, error) {
-	var list []string
-	if value[0] == '"' {
-		list = []string{""}
+	if value[0] != '[' {
 		one, err := stringValue(value)
-		if err != nil {
-			return false, err
-		}
-		list[0] = one
-	} else if json.Unmarshal(value, &list) != nil {
+		return one == c.audience, err
+	}
+	var list []*string
+	if json.Unmarshal(value, &list) != nil || slices.Contains(list, nil) {
 		return false, malformed("aud is neither a string nor a list of strings")
 	}
-	for _, one := range list {
-		if one == c.audience {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(list, func(one *string) bool { return *one == c.audience }), nil
 }
 
 // appendOwn adds a member to the application's. Where it follows the last one, as in the tokens that we
