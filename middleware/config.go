@@ -182,9 +182,10 @@ func (c Config) mistakes() []error {
 	check(c.IdleTTL == 0 || c.IdleTTL > c.TTL, "IdleTTL is %v and TTL %v: IdleTTL must be longer, or an expired token could not be refreshed", c.IdleTTL, c.TTL)
 	check(c.Grace <= maxGrace, "Grace is %v: it must not be over %v, as a stolen token passes for that long", c.Grace, maxGrace)
 	check(c.Leeway >= 0, "Leeway is %v: it must not be negative", c.Leeway)
-	for name, lifetime := range map[string]time.Duration{"RefreshTTL": c.RefreshTTL, "IdleTTL": c.IdleTTL, "Leeway": c.Leeway} {
-		check(lifetime <= maxLifetime, "%s is %v: it must not be over 50 years", name, lifetime)
-	}
+	const tooLong = "%s is %v: it must not be over 50 years"
+	check(c.RefreshTTL <= maxLifetime, tooLong, "RefreshTTL", c.RefreshTTL)
+	check(c.IdleTTL <= maxLifetime, tooLong, "IdleTTL", c.IdleTTL)
+	check(c.Leeway <= maxLifetime, tooLong, "Leeway", c.Leeway)
 	check(c.StoreTimeout > 0, "StoreTimeout is %v: it must not be negative", c.StoreTimeout)
 	check(utf8.ValidString(c.Issuer), "Issuer is not valid UTF-8")
 	check(utf8.ValidString(c.Audience), "Audience is not valid UTF-8")
