@@ -217,10 +217,10 @@ func (c Config) verifyOnlyMistakes(keys *keySet) []error {
 	var wrong []error
 	_, blind := c.Store.(noStore)
 	if keys.signer == nil && c.Authenticate != nil {
-		wrong = append(wrong, errors.New("Authenticate is set, but Keys[0] is public only and cannot sign: a service that only verifies has no login"))
+		wrong = append(wrong, errors.New("there is an Authenticate, but Keys[0] is public only and cannot sign: a service that only verifies has no login"))
 	}
 	if keys.signer == nil && c.Reload != nil {
-		wrong = append(wrong, errors.New("Reload is set, but Keys[0] is public only and cannot sign: a service that only verifies has no refresh"))
+		wrong = append(wrong, errors.New("there is a Reload, but Keys[0] is public only and cannot sign: a service that only verifies has no refresh"))
 	}
 	if c.DangerouslyIgnoreRevocation && (keys.signer != nil || !blind) {
 		wrong = append(wrong, errors.New("DangerouslyIgnoreRevocation is for public keys without a Store: leave it out"))

@@ -82,7 +82,7 @@ type header struct {
 // newKeySet returns all that is wrong with the keys, and a set only if nothing is.
 func newKeySet(keys []Key) (*keySet, []error) {
 	if len(keys) == 0 {
-		return nil, []error{errors.New("Keys is empty: give at least one key, the first one signs")}
+		return nil, []error{errors.New("no Keys: give at least one, the first one signs")}
 	}
 	set := &keySet{byID: map[string]*key{}, headers: map[string]header{}}
 	public := []json.RawMessage{}
@@ -120,7 +120,7 @@ func newKeySet(keys []Key) (*keySet, []error) {
 
 func compileKey(k Key) (*key, error) {
 	if !utf8.ValidString(k.ID) {
-		return nil, errors.New("ID is not valid UTF-8")
+		return nil, errors.New("the ID is not valid UTF-8")
 	}
 	compiled, err := k.material()
 	if err != nil {
@@ -214,6 +214,9 @@ func (k Key) rsa(method jwt.SigningMethod) (*key, error) {
 	if bits := public.N.BitLen(); bits < leastRSABits {
 		return nil, fmt.Errorf("%s needs an RSA key of %d bits or more, this one has %d", k.Algorithm, leastRSABits, bits)
 	}
+	if public.E < 3 || public.E%2 == 0 {
+		return nil, errors.New("the RSA key is not consistent")
+	}
 	compiled.opening = public
 	return compiled, nil
 }
@@ -232,14 +235,20 @@ func (k Key) ecdsa(method *jwt.SigningMethodECDSA) (*key, error) {
 	default:
 		return nil, k.mistyped("an *ecdsa.PrivateKey or *ecdsa.PublicKey")
 	}
-	if public == nil || public.Curve == nil {
+	if public == nil || public.Curve == nil || public.X == nil || public.Y == nil {
 		return nil, k.mistyped("a key that is not empty")
 	}
 	if bits := public.Curve.Params().BitSize; bits != method.CurveBits {
 		return nil, fmt.Errorf("%s needs a key on P-%d, this one is on %s", k.Algorithm, method.CurveBits, public.Curve.Params().Name)
 	}
-	if _, err := public.ECDH(); err != nil {
+	point, err := public.ECDH()
+	if err != nil {
 		return nil, errors.New("the point is not on the curve")
+	}
+	if private, ok := compiled.signing.(*ecdsa.PrivateKey); ok {
+		if scalar, err := private.ECDH(); err != nil || !scalar.PublicKey().Equal(point) {
+			return nil, errors.New("the EC key is not consistent")
+		}
 	}
 	compiled.opening = public
 	return compiled, nil
@@ -250,6 +259,9 @@ func (k Key) ed25519(method *jwt.SigningMethodEd25519) (*key, error) {
 	case ed25519.PrivateKey:
 		if len(given) == ed25519.PrivateKeySize {
 			given = slices.Clone(given)
+			if !given.Equal(ed25519.NewKeyFromSeed(given.Seed())) {
+				return nil, errors.New("the Ed25519 key is not consistent")
+			}
 			return &key{method: method, signing: given, opening: given.Public()}, nil
 		}
 	case ed25519.PublicKey:

@@ -177,9 +177,10 @@ func (s *sessions) lastSecond(t *token) int64 {
 	return max(deadline+t.ttl, t.exp)
 }
 
-// forgetAt is when the session's record may go: nothing that it revokes lives any more (R13).
+// forgetAt is when the session's record may go: nothing that it revokes lives any more (R13). The leeway
+// counts twice: a token may be issued that long after the deadline, and lives that long after its exp.
 func (s *sessions) forgetAt(t *token) time.Time {
-	return time.Unix(s.lastSecond(t), 0).Add(s.leeway)
+	return time.Unix(s.lastSecond(t), 0).Add(2 * s.leeway)
 }
 
 // standing is where a token stands in its session.
