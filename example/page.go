@@ -55,7 +55,9 @@ func registerPage(r *gin.Engine, s pageSettings) {
 			panic(err)
 		}
 		route := "/" + strings.TrimSuffix(name, "index.html")
-		r.GET(route, pageFile(name, content))
+		file := pageFile(name, content)
+		r.GET(route, file)
+		r.HEAD(route, file)
 	}
 	r.GET("/settings", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")

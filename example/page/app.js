@@ -1,0 +1,452 @@
+// The page: what it shows of the session, and what its buttons send. client.js is the part for your own project.
+
+import { createClient } from './client.js'
+import * as history from './history.js'
+import { currentLanguage, has, t, translate } from './i18n.js'
+import { clockText, createTimeline } from './timeline.js'
+
+const $ = (id) => document.getElementById(id)
+const root = document.documentElement
+translate()
+
+const settings = await (await fetch('/settings')).json()
+const grace = settings.grace * 1000
+const client = createClient({ fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
+const timeline = createTimeline($('drawing'), t)
+let shown = '' // what the slow parts of the page were last drawn for
+
+// ---- The session -------------------------------------------------------------------------------------------
+
+function state(now = Date.now()) {
+  const past = history.read()
+  if (!past) return 'none'
+  if (past.ended || !client.session()) return 'ended'
+  return history.stateOf(past, past.tokens.length - 1, grace, now)
+}
+
+function decode(token) {
+  if (!token) return undefined
+  const json = (part) => JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part.replace(/-/g, '+').replace(/_/g, '/')), (c) => c.charCodeAt(0))))
+  const [header, claims] = token.split('.')
+  return { header: json(header), claims: json(claims) }
+}
+
+function sessionChanged(session, elsewhere) {
+  if (session?.access_token) {
+    history.add(session, decode(session.access_token).claims, decode(session.refresh_token)?.claims)
+  } else if (session && !elsewhere && !history.knows(session)) {
+    known = claimsFromServer().then((claims) => claims && history.add(session, claims)).then(render)
+  }
+  render()
+}
+
+let known = Promise.resolve() // until it resolves, the history lacks the newest token
+
+// claimsFromServer is for cookies, which no script can read.
+async function claimsFromServer() {
+  const response = await client.fetch('/me')
+  return response.ok ? response.json() : null
+}
+
+function sessionOver(code) {
+  history.end(code)
+  render()
+}
+
+// ---- What the buttons do -----------------------------------------------------------------------------------
+
+const jsonBody = (value) => ({ method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(value) })
+const bodyOf = (response) => response.json().catch(() => ({}))
+const bearer = (token) => (token ? { Authorization: `Bearer ${token}` } : {})
+const newest = () => history.read()?.tokens.at(-1)?.id
+
+async function login() {
+  $('problem').textContent = ''
+  const response = await loggedFetch('/login', jsonBody({ username: $('username').value, password: $('password').value }))
+  const answer = await bodyOf(response)
+  if (!response.ok) {
+    const hint = `hint_${answer.code}`
+    $('problem').textContent = has(hint) ? t(hint) : t('refused', { status: response.status, code: answer.code })
+    return
+  }
+  clearResult()
+  client.save(answer)
+}
+
+async function call(path) {
+  const before = newest()
+  const response = await client.fetch(path)
+  const answer = await bodyOf(response)
+  if (!response.ok) return refused(response, answer)
+  if (path === '/renewing' && settings.cookies) await renewedByCookie()
+  await known
+  const changed = newest() !== before
+  const key = changed ? (path === '/renewing' ? 'saidHelloRenewed' : 'saidHelloRefreshed') : 'saidHello'
+  say('good', key, { msg: answer.msg })
+}
+
+// renewedByCookie finds out whether AutoRefresh set a new cookie: the answer does not tell scripts.
+async function renewedByCookie() {
+  const session = client.session()
+  const claims = await claimsFromServer()
+  if (session && claims && claims.jti !== newest()) {
+    client.save({ ...session, refresh_expires_in: (session.refresh_expires_at - Date.now()) / 1000 })
+  }
+}
+
+async function refresh() {
+  const refusal = await client.refresh()
+  if (refusal) return refused(refusal, await bodyOf(refusal))
+  await known
+  say('good', 'refreshed', { n: history.read().tokens.length })
+}
+
+// parallel goes past client.js, which would send one: it is the server that keeps them from forking the session.
+// Not so with cookies: the browser adds the newest one whenever it gets to send a request, so that one token cannot
+// be sent many times. There it is client.js that makes one of many.
+async function parallel() {
+  const n = 20
+  if (settings.cookies) {
+    const refusals = await Promise.all(Array.from({ length: n }, () => client.refresh()))
+    await known
+    const ok = refusals.filter((refusal) => !refusal).length
+    return say(ok === n ? 'good' : 'bad', 'parallelCookies', { n, ok })
+  }
+  const session = client.session()
+  const one = async () => {
+    const response = await loggedFetch('/refresh', { method: 'POST', headers: bearer(session.refresh_token ?? session.access_token) })
+    return { ok: response.ok, body: await bodyOf(response) }
+  }
+  const answers = await Promise.all(Array.from({ length: n }, one))
+  const good = answers.filter((answer) => answer.ok)
+  const tokens = good.map(({ body }) => body.refresh_token ?? body.access_token).filter(Boolean)
+  const distinct = new Set(tokens.map((token) => decode(token).claims.jti)).size
+  const reused = answers.some(({ body }) => body.code === 'token_reused')
+  if (good.length > 0) client.save({ ...session, ...good[0].body })
+  if (reused) {
+    history.end('token_reused')
+    await client.fetch('/me') // hears it too
+  }
+  const key = reused ? 'parallelNoGrace' : distinct === 1 ? 'parallelOne' : 'parallelBad'
+  say(good.length === n ? 'good' : 'bad', key, { n, ok: good.length, distinct })
+  $('result').dataset.distinct = distinct
+}
+
+// replay sends a token that was replaced before the last one. If there is none yet, it makes one.
+async function replay() {
+  if (settings.cookies) return say('', 'replayCookies')
+  let token
+  while (!(token = history.replayable(history.read(), grace, Date.now()))) {
+    const refusal = await client.refresh()
+    if (refusal) return refused(refusal, await bodyOf(refusal))
+  }
+  const response = await loggedFetch('/refresh', { method: 'POST', headers: bearer(token) })
+  const { code } = await bodyOf(response)
+  if (code !== 'token_reused') return say('bad', 'refused', { status: response.status, code })
+  say('bad', 'replayed')
+  history.end(code)
+  await client.fetch('/protected') // the newest token is dead as well, and so client.js gives up
+}
+
+async function logout(url, code) {
+  const response = await client.logout(url)
+  if (!response.ok) return refused(response, await bodyOf(response))
+  history.end(code)
+  clearResult()
+  render()
+}
+
+function refused(response, { code }) {
+  say('bad', 'refused', { status: response.status, code: code ?? '' })
+}
+
+const buttons = {
+  'do-protected': () => call('/protected'),
+  'do-renewing': () => call('/renewing'),
+  'do-refresh': refresh,
+  'do-parallel': parallel,
+  'do-replay': replay,
+  'do-logout': () => logout('/logout', 'logout'),
+  'do-logout-all': () => logout('/logout/all', 'logout_all'),
+}
+let busy = false
+
+async function run(action) {
+  if (busy) return
+  busy = true
+  lastEntry = null // what belongs to one click is counted together
+  root.toggleAttribute('data-busy', true)
+  try {
+    await action()
+  } catch (error) {
+    // fetch throws for a server that cannot be reached; anything else is a mistake of this page's.
+    if (!(error instanceof TypeError || error.name === 'TimeoutError')) throw error
+    say('bad', 'failed')
+    $('problem').textContent = t('failed')
+  } finally {
+    busy = false
+    root.toggleAttribute('data-busy', false)
+  }
+}
+
+// ---- The log of requests -----------------------------------------------------------------------------------
+
+async function loggedFetch(input, init) {
+  const request = new Request(input, init)
+  const entry = { method: request.method, path: new URL(request.url).pathname, at: new Date() }
+  try {
+    const response = await fetch(request)
+    entry.status = response.status
+    if (!response.ok) entry.code = (await bodyOf(response.clone())).code
+    return response
+  } catch (error) {
+    entry.status = '–'
+    entry.code = 'failed'
+    throw error
+  } finally {
+    log(entry)
+  }
+}
+
+let lastEntry = null // { text, count, element }
+
+function log({ method, path, status, code, at }) {
+  const text = [method, path, status, code].join(' ')
+  if (lastEntry?.text === text && at - lastEntry.at < 3000) {
+    lastEntry.count++
+    lastEntry.element.querySelector('.times').textContent = ` ×${lastEntry.count}`
+    return
+  }
+  const kind = status < 300 ? 'done' : status === 401 && code === 'token_expired' ? 'refused' : status === 401 ? 'over' : 'failed'
+  const element = make('div', { class: 'entry', 'data-kind': kind, 'data-path': path, 'data-status': status, 'data-code': code ?? '' },
+    make('time', {}, at.toLocaleTimeString('en-GB')),
+    make('span', { class: 'what' }, make('b', {}, method), ` ${path}`, make('span', { class: 'times' })),
+    make('span', { class: 'status' }, String(status)))
+  if (code) {
+    const line = make('span', { class: 'code' })
+    element.append(line)
+    explain(line, code)
+  }
+  $('log').prepend(element)
+  while ($('log').childElementCount > 100) $('log').lastChild.remove()
+  lastEntry = { text, at, element, count: 1 }
+}
+
+function explain(line, code) {
+  const hint = `hint_${code}`
+  line.replaceChildren(make('code', {}, code), has(hint) ? ` · ${t(hint)}` : '')
+}
+
+// ---- Drawing -----------------------------------------------------------------------------------------------
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag)
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value)
+  element.append(...children)
+  return element
+}
+
+let said = null
+
+function say(kind, key, values) {
+  said = { kind, key, values }
+  const result = $('result')
+  result.dataset.kind = kind
+  result.dataset.key = key
+  delete result.dataset.distinct
+  result.textContent = t(key, values)
+}
+
+function clearResult() {
+  said = null
+  $('result').textContent = ''
+  delete $('result').dataset.key
+}
+
+const example = {
+  deadline: 170000,
+  ended: null,
+  tokens: [{ id: 'example.7k2m', at: 0, expires: 60000 }, { id: 'example.9xq4', at: 40000, expires: 100000 }, { id: 'example.c31f', at: 78000, expires: 138000 }],
+}
+
+// render draws all that changes with the session; frame all that changes with time.
+function render() {
+  shown = ''
+  frame()
+}
+
+function frame() {
+  const now = Date.now()
+  const past = history.read()
+  const current = state(now)
+  const states = past ? past.tokens.map((_, i) => history.stateOf(past, i, grace, now)) : []
+  const key = [current, past?.sid, newest(), states, currentLanguage()].join()
+  if (key !== shown) {
+    shown = key
+    renderState(current, past)
+    renderTable(past, states)
+    renderToken(current)
+  }
+  if (current === 'none') {
+    timeline.draw(example, { mode: settings.mode, grace: 10000, sample: true }, 158000)
+    return
+  }
+  timeline.draw(past, { mode: settings.mode, grace }, now)
+  if (current !== 'ended') renderGauges(past, now)
+}
+
+function renderState(current, past) {
+  const over = current === 'none' || current === 'ended'
+  const focused = document.activeElement
+  root.dataset.state = current
+  root.classList.toggle('signed-in', !over)
+  root.classList.toggle('signed-out', over)
+  root.classList.toggle('ended', current === 'ended')
+  $('why').textContent = current === 'ended' ? past.ended?.code ?? 'logout' : ''
+  $('title').textContent = t(current === 'ended' ? 'endedTitle' : 'title')
+  $('lead').textContent = t(current === 'ended' ? `over_${past.ended?.code ?? 'logout'}` : 'lead')
+  $('state').dataset.state = current
+  if ($('state').textContent !== t(current)) $('state').textContent = t(current) // it is read out
+  $('subject').textContent = past?.subject ?? '–'
+  $('sid').textContent = past ? `sid ${past.sid}` : ''
+  for (const id of Object.keys(buttons)) $(id).disabled = over
+  if (focused && focused !== document.body && focused.getClientRects().length === 0) $(over ? 'title' : 'do-protected').focus()
+}
+
+function renderTable(past, states) {
+  const time = new Intl.DateTimeFormat(currentLanguage(), { timeStyle: 'medium' })
+  const rows = (past?.tokens ?? []).map((token, i) => make('tr', { 'data-state': states[i] },
+    make('th', { scope: 'row' }, `#${i + 1}`), make('td', {}, time.format(token.at)), make('td', {}, t(states[i]))))
+  $('timeline-table').tBodies[0].replaceChildren(...rows)
+  $('timeline-table').hidden = rows.length === 0
+  const left = Math.max(0, states.length - timeline.rows())
+  $('timeline-note').textContent = past ? (left > 0 ? t('leftOut', { n: left }) : '') : t('sample')
+  timeline.label(past ? t('timelineLabel', { n: states.length, state: t(states.at(-1)) }) : t('sampleLabel'))
+}
+
+function renderGauges(past, now) {
+  const last = past.tokens.at(-1)
+  gauge('ttl', last.expires - now, settings.ttl * 1000)
+  gauge('refresh', past.deadline - now, settings.refresh_ttl * 1000)
+  gauge('grace', past.tokens.length > 1 ? last.at + grace - now : 0, grace, '–')
+}
+
+function gauge(name, left, total, none) {
+  left = Math.max(0, left)
+  const part = total > 0 ? Math.min(1, left / total) : 0
+  const box = $(`gauge-${name}`)
+  const value = left === 0 && none ? none : left < 10000 && total < 600000 ? `${(left / 1000).toFixed(1)} s` : clockText(left + 999)
+  box.querySelector('.fill').style.transform = `scaleX(${part.toFixed(4)})`
+  const text = total > 0 ? `${value} ${t('of', { total: duration(total) })}` : t('noGrace')
+  const line = $(`gauge-${name}-value`)
+  if (line.dataset.text === text) return
+  line.dataset.text = text
+  line.replaceChildren(...(total > 0 ? [value, ' ', make('small', {}, t('of', { total: duration(total) }))] : [t('noGrace')]))
+  const meter = box.querySelector('.track')
+  const percent = String(Math.round(part * 100))
+  if (meter.getAttribute('aria-valuenow') === percent) return
+  meter.setAttribute('aria-valuenow', percent)
+  meter.setAttribute('aria-valuetext', text)
+}
+
+/** 90000 → "1.5 min" */
+function duration(ms) {
+  for (const [unit, size] of [['d', 86400000], ['h', 3600000], ['min', 60000]]) {
+    if (ms >= size) return `${Number((ms / size).toFixed(1))} ${unit}`
+  }
+  return `${Number((ms / 1000).toFixed(1))} s`
+}
+
+function renderToken(current) {
+  const session = client.session()
+  if (!session || current === 'ended' || current === 'none') return $('decoded').replaceChildren()
+  $('token-note').textContent = t(session.access_token ? 'decodedHere' : 'cookieToken')
+  const cards = []
+  if (!session.access_token) {
+    const { claims } = history.read().tokens.at(-1)
+    if (claims) cards.push(make('article', { class: 'card' }, claimsTable('claims', claims)))
+  } else if (session.refresh_token) {
+    cards.push(...['access', 'refresh'].map((name) => {
+      const token = session[`${name}_token`]
+      const { header, claims } = decode(token)
+      return make('article', { class: 'card' }, make('h3', {}, t(`${name}Token`)), raw(token), claimsTable('header', header), claimsTable('claims', claims))
+    }))
+  } else {
+    const { header, claims } = decode(session.access_token)
+    cards.push(make('article', { class: 'card' }, make('h3', {}, t('oneToken')), raw(session.access_token), claimsTable('header', header)),
+      make('article', { class: 'card' }, claimsTable('claims', claims)))
+  }
+  $('decoded').replaceChildren(...cards)
+}
+
+function raw(token) {
+  return make('p', { class: 'raw' }, ...token.split('.').flatMap((part, i) => [...(i > 0 ? ['.'] : []), make('span', { class: `part-${i}` }, part)]))
+}
+
+const TIMES = ['iat', 'exp', 'nbf', 'auth_time', 'refresh_exp']
+
+function claimsTable(caption, object) {
+  const time = new Intl.DateTimeFormat(currentLanguage(), { timeStyle: 'medium' })
+  const meaning = (name, value) => {
+    const key = `claim_${name}`
+    if (!has(key)) return caption === 'claims' ? t('claim_own') : ''
+    return t(key, { time: TIMES.includes(name) ? time.format(value * 1000) : '' })
+  }
+  return make('table', { class: 'claims' }, make('caption', {}, t(caption)), make('tbody', {},
+    ...Object.entries(object).map(([name, value]) => make('tr', {},
+      make('th', { scope: 'row' }, name),
+      make('td', {}, typeof value === 'string' ? value : JSON.stringify(value)),
+      make('td', {}, meaning(name, value))))))
+}
+
+function renderSettings() {
+  const mode = t(settings.mode)
+  $('set-mode').textContent = settings.cookies ? t('withCookies', { mode }) : mode
+  $('set-ttl').textContent = duration(settings.ttl * 1000)
+  $('set-refresh').textContent = duration(settings.refresh_ttl * 1000)
+  $('set-grace').textContent = grace > 0 ? duration(grace) : t('noGrace')
+  $('gauge-ttl').querySelector('.note').textContent = t(settings.mode === 'pair' ? 'noteTTLPair' : 'noteTTL')
+  if (settings.mode === 'pair') document.querySelector('.legend .expired').textContent = t('legendRefresh')
+  for (const line of document.querySelectorAll('.entry .code')) explain(line, line.firstChild.textContent)
+  if (said) $('result').textContent = t(said.key, said.values)
+}
+
+// ---- Start -------------------------------------------------------------------------------------------------
+
+for (const [id, action] of Object.entries(buttons)) $(id).addEventListener('click', () => run(action))
+if (settings.cookies) $('do-parallel').querySelector('small').textContent = '20 × client.refresh()'
+$('do-renewing').hidden = settings.mode === 'pair' // AutoRefresh swaps the token of the request: one-token mode
+$('login').addEventListener('submit', (event) => {
+  event.preventDefault()
+  run(login)
+})
+$('clear-log').addEventListener('click', () => {
+  $('log').replaceChildren()
+  lastEntry = null
+})
+for (const button of document.querySelectorAll('[data-language]')) {
+  button.addEventListener('click', () => {
+    translate(button.dataset.language)
+    renderSettings()
+    render()
+  })
+}
+window.addEventListener('storage', (event) => {
+  if (history.isHistory(event)) render()
+})
+new ResizeObserver(() => render()).observe($('drawing'))
+
+renderSettings()
+const kept = client.session()
+if (kept) sessionChanged(kept, false)
+render()
+root.classList.remove('starting')
+
+// What runs down moves 20 times a second; 4 times for those who asked their system for less motion.
+const calm = matchMedia('(prefers-reduced-motion: reduce)')
+
+function loop() {
+  if (root.dataset.state !== 'none' && root.dataset.state !== 'ended') frame()
+  setTimeout(() => requestAnimationFrame(loop), calm.matches ? 250 : 40)
+}
+loop()
