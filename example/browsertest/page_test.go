@@ -1,0 +1,398 @@
+package browsertest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// short are lifetimes that one can watch. The grace is long enough for twenty requests on a busy machine.
+var short = []string{"-ttl", "3s", "-refresh-ttl", "120s", "-grace", "5s"}
+
+// modes are the ways in which tokens travel.
+var modes = []struct {
+	name    string
+	flags   []string
+	cookies bool
+}{
+	{name: "single", flags: nil},
+	{name: "pair", flags: []string{"-mode", "pair"}},
+	{name: "single-cookies", flags: []string{"-cookies"}, cookies: true},
+	{name: "pair-cookies", flags: []string{"-mode", "pair", "-cookies"}, cookies: true},
+}
+
+// TestStory is one session's life, as a person with two tabs lives it, in all modes.
+func TestStory(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
+			url := serve(t, append(short, mode.flags...)...)
+			p := newProfile(t, url)
+			one, two := p.open(desktop), p.open(desktop)
+			one.waitState("none")
+			one.login("admin")
+			two.waitSignedIn() // the tabs share the session
+
+			// It expires, and a call refreshes by itself.
+			one.waitState("expired")
+			one.click("do-protected")
+			one.waitResult("saidHelloRefreshed")
+			for _, tb := range []*tab{one, two} {
+				tb.wait("it has the new token", `document.querySelectorAll("#timeline-table tbody tr").length === 2`)
+			}
+			if n := one.sent("POST /refresh"); n != 1 {
+				t.Errorf("%d refreshes for one expired call", n)
+			}
+
+			// Twenty refreshes at once give one successor.
+			before, sent := len(one.kept().Tokens), one.sent("POST /refresh")
+			one.click("do-parallel")
+			want := 20
+			if mode.cookies {
+				one.waitResult("parallelCookies")
+				want = 1
+			} else {
+				one.waitResult("parallelOne")
+				if distinct := one.eval(`document.getElementById("result").dataset.distinct`); distinct != "1" {
+					t.Errorf("%s distinct jti", distinct)
+				}
+			}
+			if n := one.sent("POST /refresh") - sent; n != want {
+				t.Errorf("%d refreshes sent, not %d", n, want)
+			}
+			one.wait("the timeline has one more", fmt.Sprintf(`JSON.parse(localStorage.getItem("ginrefresh.history")).tokens.length === %d`, before+1))
+
+			// Two tabs refresh at once: one does, and neither is logged out.
+			bothRefresh(t, one, two, 1)
+			one.screenshot("mode-"+mode.name, true)
+
+			// An old token comes back, and that ends the session, in both tabs.
+			if mode.cookies {
+				one.click("do-replay")
+				one.waitResult("replayCookies")
+				oneSuccessor(t, one, url)
+			} else {
+				one.click("do-replay")
+				one.waitState("ended")
+				two.waitState("ended")
+				if ended := one.kept().Ended; ended == nil || ended.Code != "token_reused" {
+					t.Errorf("the session ended by %+v", ended)
+				}
+				one.wait("the log has the reuse and the newest token's end",
+					`document.querySelector("#log [data-code=token_reused]") && document.querySelector("#log [data-code=token_revoked]")`)
+				one.login("alice")
+				two.waitSignedIn()
+			}
+
+			// Logging out works at once and everywhere.
+			token := one.kept().Tokens[len(one.kept().Tokens)-1]
+			one.click("do-logout")
+			one.waitState("ended")
+			two.waitState("ended")
+			if !mode.cookies {
+				if code := codeFor(t, url, token.Access); code != "token_revoked" {
+					t.Errorf("after the logout the token gets %q", code)
+				}
+			}
+		})
+	}
+}
+
+// oneSuccessor sends the browser's cookies to /refresh twenty times at once: what no browser does, but two
+// servers behind one name could see.
+func oneSuccessor(t *testing.T, tb *tab, url string) {
+	t.Helper()
+	jar, err := chromedp.Run(tb.ctx, func(ctx context.Context, target *chromedp.Target) (network.GetCookiesResult, error) {
+		return cdp.Call(ctx, target, network.GetCookies, network.GetCookiesParams{URLs: []string{url + "/refresh"}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cookies []string
+	for _, cookie := range jar.Cookies {
+		if !cookie.HTTPOnly {
+			t.Errorf("scripts can read the cookie %s", cookie.Name)
+		}
+		cookies = append(cookies, cookie.Name+"="+cookie.Value)
+	}
+	type result struct{ cookies, code string }
+	results := make(chan result)
+	for range 20 {
+		go func() {
+			request, _ := http.NewRequest(http.MethodPost, url+"/refresh", nil)
+			request.Header.Set("Cookie", strings.Join(cookies, "; "))
+			request.Header.Set("Sec-Fetch-Site", "same-origin")
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				results <- result{code: err.Error()}
+				return
+			}
+			answer.Body.Close()
+			var values []string
+			for _, cookie := range answer.Cookies() {
+				values = append(values, cookie.Name+"="+cookie.Value)
+			}
+			results <- result{cookies: strings.Join(values, "; "), code: answer.Status}
+		}()
+	}
+	distinct := map[result]int{}
+	for range 20 {
+		distinct[<-results]++
+	}
+	if len(distinct) != 1 {
+		t.Errorf("twenty refreshes with one cookie gave %d results: %v", len(distinct), distinct)
+	}
+}
+
+// bothRefresh lets the token expire and then clicks in two tabs at once: one new token, of one refresh or at most so many.
+func bothRefresh(t *testing.T, one, two *tab, most int) {
+	t.Helper()
+	one.waitState("expired")
+	two.waitState("expired")
+	before := one.sent("POST /refresh") + two.sent("POST /refresh")
+	tokens := len(one.kept().Tokens)
+	for _, tb := range []*tab{one, two} {
+		tb.eval(`delete document.getElementById("result").dataset.key`)
+		tb.wait("the page is idle", `!document.documentElement.hasAttribute("data-busy")`)
+	}
+	// At the same instant, by the clock that both share.
+	at := one.eval(`Date.now() + 300`)
+	for _, tb := range []*tab{one, two} {
+		tb.eval(`setTimeout(() => document.getElementById("do-protected").click(), ` + at + ` - Date.now())`)
+	}
+	for _, tb := range []*tab{one, two} {
+		tb.wait("the call succeeded", `document.getElementById("result").dataset.key === "saidHello" || document.getElementById("result").dataset.key === "saidHelloRefreshed"`)
+		tb.waitSignedIn()
+	}
+	if n := one.sent("POST /refresh") + two.sent("POST /refresh") - before; n < 1 || n > most {
+		t.Errorf("two tabs sent %d refreshes", n)
+	}
+	if n := len(one.kept().Tokens) - tokens; n != 1 {
+		t.Errorf("two tabs got %d new tokens", n)
+	}
+}
+
+// TestWithoutWebLocks is what browsers do on plain http: the lease in the storage takes the locks' place. On a busy
+// machine both tabs may take it; then the server's grace gives them the same token.
+func TestWithoutWebLocks(t *testing.T) {
+	t.Parallel()
+	p := newProfile(t, serve(t, short...))
+	old := desktop
+	old.script = `Object.defineProperty(Navigator.prototype, "locks", { get: () => undefined })`
+	one := p.open(old)
+	one.login("admin")
+	two := p.open(old)
+	if two.eval("navigator.locks") != "undefined" {
+		t.Fatal("the page still has Web Locks")
+	}
+	two.waitSignedIn()
+	bothRefresh(t, one, two, 2)
+	bothRefresh(t, two, one, 2)
+}
+
+// TestLogoutEverywhere logs one person out in two browsers, and nobody else.
+func TestLogoutEverywhere(t *testing.T) {
+	t.Parallel()
+	url := serve(t, "-ttl", "60s", "-refresh-ttl", "120s")
+	laptop, phone, other := newProfile(t, url).open(desktop), newProfile(t, url).open(desktop), newProfile(t, url).open(desktop)
+	laptop.login("alice")
+	phone.login("alice")
+	other.login("admin")
+	laptop.click("do-logout-all")
+	laptop.waitState("ended")
+	phone.click("do-protected")
+	phone.waitState("ended")
+	if ended := phone.kept().Ended; ended == nil || ended.Code != "token_revoked" {
+		t.Errorf("the other browser's session ended by %+v", ended)
+	}
+	other.click("do-protected")
+	other.waitResult("saidHello")
+	laptop.login("alice") // at once, and it works
+	laptop.click("do-protected")
+	laptop.waitResult("saidHello")
+}
+
+// TestAutoRefresh takes over the token that comes with the answer: in a header, or as a cookie that it cannot see.
+func TestAutoRefresh(t *testing.T) {
+	for name, flags := range map[string][]string{"header": short, "cookie": append([]string{"-cookies"}, short...)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tb := newProfile(t, serve(t, flags...)).open(desktop)
+			tb.login("admin")
+			tb.waitState("expired")
+			tb.click("do-renewing")
+			tb.waitResult("saidHelloRenewed")
+			if n := tb.sent("POST /refresh"); n != 0 {
+				t.Errorf("%d refreshes were sent", n)
+			}
+			tb.click("do-protected")
+			tb.wait("the new token passes", `/^saidHello/.test(document.getElementById("result").dataset.key) && document.querySelectorAll("#log [data-path='/protected'][data-status='200']").length === 1`)
+		})
+	}
+}
+
+// TestWindowOver shows that nothing but a login helps after refresh_ttl.
+func TestWindowOver(t *testing.T) {
+	t.Parallel()
+	tb := newProfile(t, serve(t, "-ttl", "1s", "-refresh-ttl", "3s", "-grace", "1s")).open(desktop)
+	tb.login("admin")
+	tb.waitState("over")
+	tb.click("do-protected")
+	tb.waitState("ended")
+	if ended := tb.kept().Ended; ended == nil || ended.Code != "refresh_expired" {
+		t.Errorf("the session ended by %+v", ended)
+	}
+	tb.login("admin")
+}
+
+// TestNoGrace shows what the grace is for.
+func TestNoGrace(t *testing.T) {
+	t.Parallel()
+	tb := newProfile(t, serve(t, "-ttl", "60s", "-grace", "0")).open(desktop)
+	tb.login("admin")
+	tb.click("do-parallel")
+	tb.waitState("ended")
+	if ended := tb.kept().Ended; ended == nil || ended.Code != "token_reused" {
+		t.Errorf("the session ended by %+v", ended)
+	}
+}
+
+// TestReload keeps the session and what was seen of it.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	p := newProfile(t, serve(t, "-ttl", "60s"))
+	tb := p.open(desktop)
+	tb.login("admin")
+	tb.click("do-refresh")
+	tb.waitResult("refreshed")
+	again := p.open(desktop)
+	again.waitState("alive")
+	again.wait("both tokens are in the table", `document.querySelectorAll("#timeline-table tbody tr").length === 2`)
+	again.click("do-protected")
+	again.waitResult("saidHello")
+}
+
+// TestWrongPassword says so in words, and only that.
+func TestWrongPassword(t *testing.T) {
+	t.Parallel()
+	tb := newProfile(t, serve(t)).open(desktop)
+	tb.eval(`document.getElementById("password").value = "wrong"`)
+	tb.eval(`document.querySelector("#login button").click()`)
+	tb.wait("the page says so", `document.getElementById("problem").textContent === "wrong name or password"`)
+	tb.waitState("none")
+}
+
+// TestServerGone keeps the session while there is no answer.
+func TestServerGone(t *testing.T) {
+	t.Parallel()
+	tb := newProfile(t, serve(t, "-ttl", "60s")).open(desktop)
+	tb.login("admin")
+	tb.eval(`window.fetch = async () => { throw new TypeError("Failed to fetch") }`)
+	tb.click("do-protected")
+	tb.waitResult("failed")
+	tb.click("do-refresh")
+	tb.waitResult("failed")
+	tb.waitState("alive")
+}
+
+// TestHeaders is the page as its server sends it.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	url := serve(t, "-ttl", "90s", "-refresh-ttl", "10m", "-grace", "0")
+	types := map[string]string{
+		"/":            "text/html; charset=utf-8",
+		"/app.js":      "text/javascript; charset=utf-8",
+		"/client.js":   "text/javascript; charset=utf-8",
+		"/history.js":  "text/javascript; charset=utf-8",
+		"/i18n.js":     "text/javascript; charset=utf-8",
+		"/timeline.js": "text/javascript; charset=utf-8",
+		"/style.css":   "text/css; charset=utf-8",
+		"/icon.svg":    "image/svg+xml",
+	}
+	for path, contentType := range types {
+		answer, _ := get(t, url+path, nil)
+		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != contentType {
+			t.Errorf("%s: %s, %s", path, answer.Status, answer.Header.Get("Content-Type"))
+		}
+		policy := answer.Header.Get("Content-Security-Policy")
+		for _, want := range []string{"default-src 'none'", "script-src 'self'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} {
+			if !strings.Contains(policy, want) {
+				t.Errorf("%s: the policy lacks %s", path, want)
+			}
+		}
+		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") || strings.Contains(policy, "*") {
+			t.Errorf("%s: the policy is too wide: %s", path, policy)
+		}
+		if answer.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: may be sniffed", path)
+		}
+		if again, _ := get(t, url+path, http.Header{"If-None-Match": {answer.Header.Get("ETag")}}); again.StatusCode != http.StatusNotModified {
+			t.Errorf("%s: %s for one that has it", path, again.Status)
+		}
+	}
+	_, body := get(t, url+"/settings", nil)
+	var settings map[string]any
+	if err := json.Unmarshal(body, &settings); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{"mode": "single", "cookies": false, "ttl": 90.0, "refresh_ttl": 600.0, "grace": 0.0} {
+		if settings[key] != want {
+			t.Errorf("settings: %s is %v, not %v", key, settings[key], want)
+		}
+	}
+}
+
+// TestClient runs client.js's own tests, and the axios snippet of its document.
+func TestClient(t *testing.T) {
+	t.Parallel()
+	node, err := exec.LookPath("node")
+	need(t, err == nil, "node")
+	_, err = os.Stat(filepath.Join("node_modules", "axios"))
+	need(t, err == nil, "axios (npm ci)")
+	if output, err := exec.Command(node, "--test", "client.test.js").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+func get(t *testing.T, url string, header http.Header) (*http.Response, []byte) {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header != nil {
+		request.Header = header
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, body
+}
+
+// codeFor is what a token gets from outside the browser.
+func codeFor(t *testing.T, url, token string) string {
+	t.Helper()
+	_, body := get(t, url+"/protected", http.Header{"Authorization": {"Bearer " + token}})
+	var refusal struct{ Code string }
+	if err := json.Unmarshal(body, &refusal); err != nil {
+		t.Fatal(err)
+	}
+	return refusal.Code
+}
