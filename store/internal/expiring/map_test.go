@@ -1,0 +1,111 @@
+package expiring_test
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/expiring"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+func TestEmptyMapIsSmall(t *testing.T) {
+	before := heap()
+	m := expiring.New()
+	defer m.Close()
+	if got := heap() - before; got > 64<<10 {
+		t.Errorf("an empty map takes %d bytes", got)
+	}
+	runtime.KeepAlive(m)
+}
+
+// TestMemoryComesBack fills the map and lets most records expire: Go maps alone would stay as large.
+func TestMemoryComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before := heap()
+		m := expiring.New()
+		defer m.Close()
+		const records = 200_000
+		for i := range records {
+			lifetime := time.Minute
+			if i%20 == 0 {
+				lifetime = 24 * time.Hour
+			}
+			m.Set(strconv.Itoa(i), "some value", time.Now().Add(lifetime))
+		}
+		full := heap() - before
+		<-time.After(5 * time.Minute)
+		if got := heap() - before; got > full/4 {
+			t.Errorf("with %d of %d records left, the map takes %d of %d bytes", m.Len(), records, got, full)
+		}
+		for i := range records {
+			want := ""
+			if i%20 == 0 {
+				want = "some value"
+			}
+			if got := m.Peek(strconv.Itoa(i)); got != want {
+				t.Fatalf("record %d is %q, want %q", i, got, want)
+			}
+		}
+		if got := m.Stats().Swept; got != records-records/20 {
+			t.Errorf("%d records swept, want %d", got, records-records/20)
+		}
+	})
+}
+
+// TestKeepsNoTokenAlive stores parts of large texts: the map must not keep the whole of them.
+func TestKeepsNoTokenAlive(t *testing.T) {
+	m := expiring.New()
+	defer m.Close()
+	before := heap()
+	for i := range 1000 {
+		token := strconv.Itoa(i) + strings.Repeat("x", 8<<10)
+		m.Set(token[:20], token[20:40], time.Now().Add(time.Hour))
+	}
+	if got := heap() - before; got > 2<<20 {
+		t.Errorf("1000 records of 40 bytes take %d bytes", got)
+	}
+	runtime.KeepAlive(m)
+}
+
+// TestSweepIsPaced has many records: the work of a round is spread over it.
+func TestSweepIsPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := expiring.New()
+		defer m.Close()
+		const records = 100_000
+		for i := range records {
+			m.Set(strconv.Itoa(i), "value", time.Now().Add(time.Second))
+		}
+		<-time.After(59 * time.Second)
+		var last uint64
+		for range 12 {
+			<-time.After(5 * time.Second)
+			swept := m.Stats().Swept
+			if swept-last > records/5 {
+				t.Errorf("%d of %d records swept within 5 s of a round of 60 s", swept-last, records)
+			}
+			last = swept
+		}
+		<-time.After(time.Minute)
+		if m.Len() != 0 {
+			t.Errorf("%d records left", m.Len())
+		}
+	})
+}

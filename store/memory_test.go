@@ -1,0 +1,142 @@
+package store_test
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ginrefresh/ginrefresh/store"
+	"github.com/ginrefresh/ginrefresh/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+func newMemory(t testing.TB) *store.Memory {
+	m := store.NewMemory()
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return m
+}
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Store { return newMemory(t) })
+}
+
+func mustSwap(t testing.TB, m *store.Memory, key, old, new string, expires time.Time) {
+	t.Helper()
+	done, err := m.CompareAndSwap(context.Background(), key, old, new, expires)
+	if !done || err != nil {
+		t.Fatalf("CompareAndSwap(%q, %q, %q) = %v, %v", key, old, new, done, err)
+	}
+}
+
+// TestMemoryForgetsExpired is R13: records go by themselves.
+func TestMemoryForgetsExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		const hours, each = 10, 1000
+		start := time.Now()
+		for i := range hours * each {
+			mustSwap(t, m, strconv.Itoa(i), "", "value", start.Add(time.Duration(1+i/each)*time.Hour))
+		}
+		for hour := range hours {
+			if got, want := m.Len(), (hours-hour)*each; got != want {
+				t.Errorf("after %d hours: %d records, want %d", hour, got, want)
+			}
+			<-time.After(time.Hour + 3*time.Second)
+			if got := m.Peek(strconv.Itoa(hour * each)); got != "" {
+				t.Errorf("after %d hours: an expired record has the value %q", hour+1, got)
+			}
+			<-time.After(2 * time.Minute) // the sweeper's round, and the one that was under way
+			start = start.Add(time.Hour)
+			<-time.After(time.Until(start))
+		}
+		stats := m.Stats()
+		if stats.Records != 0 || stats.Swept != hours*each || stats.Rounds == 0 {
+			t.Errorf("after all expired: %+v", stats)
+		}
+	})
+}
+
+// TestMemoryLongLifetimes has lifetimes that go-cache alone would turn into "for ever".
+func TestMemoryLongLifetimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		mustSwap(t, m, "far", "", "1", time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
+		m.Close() // or the sweeper would run for a hundred years of minutes
+		<-time.After(99 * 365 * 24 * time.Hour)
+		if got := m.Peek("far"); got != "1" {
+			t.Errorf("after 99 years: %q", got)
+		}
+		<-time.After(2 * 365 * 24 * time.Hour)
+		if got := m.Peek("far"); got != "" {
+			t.Errorf("after 101 years: %q", got)
+		}
+	})
+}
+
+func TestMemoryAnswersAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		mustSwap(t, m, "a", "", "1", time.Now().Add(time.Hour))
+		for range 2 {
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustSwap(t, m, "b", "", "1", time.Now().Add(time.Hour))
+		if m.Peek("a") != "1" || m.Peek("b") != "1" {
+			t.Error("a closed store lost a record")
+		}
+		<-time.After(time.Hour + time.Second)
+		if m.Peek("a") != "" || m.Peek("b") != "" {
+			t.Error("a closed store answers with an expired record")
+		}
+	})
+}
+
+// TestMemoryUnderSweep reads and swaps while records expire and shards empty: nothing live is ever missed.
+func TestMemoryUnderSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		var wg sync.WaitGroup
+		for g := range 8 {
+			wg.Go(func() {
+				for i := range 300 {
+					key := strconv.Itoa(g) + " " + strconv.Itoa(i%50)
+					old := m.Peek(key)
+					mustSwap(t, m, key, old, strconv.Itoa(i+1), time.Now().Add(time.Duration(30+i%90)*time.Second))
+					<-time.After(time.Duration(i%7) * 100 * time.Millisecond)
+					if got := m.Peek(key); got != strconv.Itoa(i+1) {
+						t.Errorf("%q = %q, want %d", key, got, i+1)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		<-time.After(5 * time.Minute)
+		if stats := m.Stats(); stats.Records != 0 || stats.Swept == 0 {
+			t.Errorf("after all expired: %+v", stats)
+		}
+	})
+}
+
+func TestMemoryPeekDoesNotAllocate(t *testing.T) {
+	m := newMemory(t)
+	mustSwap(t, m, "present", "", "some value", time.Now().Add(time.Hour))
+	for _, key := range []string{"present", "absent"} {
+		if n := testing.AllocsPerRun(1000, func() { m.Peek(key) }); n != 0 {
+			t.Errorf("Peek(%q) allocates %v times", key, n)
+		}
+	}
+}

@@ -1,0 +1,47 @@
+// Package storetest has the contract of a blacklist as tests, for the stores of this module and for your own.
+//
+// A test of your own store is one call:
+//
+//	func TestStore(t *testing.T) {
+//		storetest.Run(t, func(t *testing.T) storetest.Store {
+//			s := mystore.New(…)
+//			t.Cleanup(func() { s.Close() })
+//			return s
+//		})
+//	}
+//
+// Run it with -race. The checks that wait for an expiry do so in real time; all of them together take
+// seconds.
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// Store is the interface that middleware.Store is, written out so that a store can be tested without the
+// middleware. Its contract is told there; the checks of this package are its letter.
+type Store interface {
+	Get(ctx context.Context, keys ...string) ([]string, error)
+	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
+}
+
+// peeker is middleware.Peeker. A store that has the method promises that it answers as Get does.
+type peeker interface {
+	Peek(key string) string
+}
+
+// Run tests the stores that newStore returns against the contract, one subtest and one call of newStore per
+// check. The stores may share one database: every check uses keys of its own, and removes what it leaves
+// under the only key that cannot be its own, the empty one. newStore closes what it opens with t.Cleanup.
+//
+// A store whose clock is not this process's, such as a database server's, must agree with it to 100 ms.
+func Run(t *testing.T, newStore func(t *testing.T) Store) {
+	t.Helper()
+	for _, c := range checks {
+		t.Run(c.name, func(t *testing.T) {
+			c.run(t, newStore(t))
+		})
+	}
+}

@@ -1,0 +1,222 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// plain is the contract as simply as it can be written, but for its faults.
+type plain struct {
+	faults
+	mu      sync.Mutex
+	records map[string]record
+	writes  int
+}
+
+type faults struct {
+	alwaysSwaps    bool // whatever the old value
+	neverSwaps     bool
+	checksThenActs bool // compare and swap are two steps
+	ignoresExpiry  bool
+	keepsExpiry    bool // a swap does not renew it
+	keepsOnPast    bool // a past expiry deletes nothing
+	refusesPast    bool // a past expiry reports false
+	wrapsFar       bool // a far expiry overflows
+	sortsKeys      bool // answers in the keys' order, not in the question's
+	dropsAbsent    bool // answers for the present keys only
+	errsOnAbsent   bool
+	ignoresContext bool
+	foldsKeys      bool
+	cutsKeys       bool
+	trimsValues    bool
+	deletesOnLost  bool // a lost swap drops the record
+	stalePeek      bool
+	forgets        bool // every 7th write
+}
+
+type record struct {
+	value   string
+	expires time.Time
+}
+
+func (p *plain) key(key string) string {
+	if p.foldsKeys {
+		key = strings.ToLower(key)
+	}
+	if p.cutsKeys && len(key) > 64 {
+		key = key[:64]
+	}
+	return key
+}
+
+func (p *plain) read(key string) string {
+	r := p.records[p.key(key)]
+	if !p.ignoresExpiry && !time.Now().Before(r.expires) {
+		return ""
+	}
+	return r.value
+}
+
+func (p *plain) Get(ctx context.Context, keys ...string) ([]string, error) {
+	if ctx.Err() != nil && !p.ignoresContext {
+		return nil, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sortsKeys {
+		keys = slices.Sorted(slices.Values(keys))
+	}
+	values := []string{}
+	for _, key := range keys {
+		value := p.read(key)
+		if value == "" && p.errsOnAbsent {
+			return nil, errors.New("not found")
+		}
+		if value != "" || !p.dropsAbsent {
+			values = append(values, value)
+		}
+	}
+	return values, nil
+}
+
+func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	if ctx.Err() != nil && !p.ignoresContext {
+		return false, ctx.Err()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	same := p.read(key) == old || p.alwaysSwaps
+	if p.checksThenActs {
+		p.mu.Unlock()
+		runtime.Gosched()
+		p.mu.Lock()
+	}
+	if !same || p.neverSwaps {
+		if p.deletesOnLost {
+			delete(p.records, p.key(key))
+		}
+		return false, nil
+	}
+	if p.keepsOnPast && expires.Before(time.Now()) {
+		return true, nil
+	}
+	if p.refusesPast && expires.Before(time.Now()) {
+		return false, nil
+	}
+	if p.wrapsFar && expires.Year() > 2262 {
+		expires = time.Unix(0, expires.UnixNano())
+	}
+	if r := p.records[p.key(key)]; p.keepsExpiry && r.value != "" {
+		expires = r.expires
+	}
+	if p.trimsValues {
+		new = strings.TrimSpace(new)
+	}
+	if p.writes++; p.forgets && p.writes%7 == 0 {
+		return true, nil
+	}
+	p.records[p.key(key)] = record{new, expires}
+	return true, nil
+}
+
+func (p *plain) Peek(key string) string {
+	if p.stalePeek {
+		return ""
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.read(key)
+}
+
+// witness is a tb that remembers what a check said.
+type witness struct {
+	mu   sync.Mutex
+	said []string
+}
+
+func (w *witness) Helper() {}
+
+func (w *witness) Errorf(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said = append(w.said, fmt.Sprintf(format, args...))
+}
+
+func (w *witness) Fatalf(format string, args ...any) {
+	w.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// verdict runs a check on a store with faults, and returns the first that it says.
+func verdict(check string, f faults) string {
+	var w witness
+	done := make(chan struct{})
+	go func() { // Fatalf ends it
+		defer close(done)
+		for _, c := range checks {
+			if c.name == check {
+				c.run(&w, &plain{faults: f, records: map[string]record{}})
+			}
+		}
+	}()
+	<-done
+	return strings.Join(w.said, "; ")
+}
+
+// TestEveryBreachIsFound breaks the contract in every way that somebody's store has broken or could break it.
+func TestEveryBreachIsFound(t *testing.T) {
+	defer func(d time.Duration) { patience = d }(patience)
+	patience = 3 * time.Second // for what never comes
+	found := map[string]bool{}
+	for _, breach := range []struct {
+		faults faults
+		check  string // it must fail, whatever other ones do
+		store  string
+	}{
+		{faults{alwaysSwaps: true}, "wrong old value", "swaps whatever the old value"},
+		{faults{alwaysSwaps: true}, "one winner", "swaps whatever the old value"},
+		{faults{neverSwaps: true}, "swap", "never swaps"},
+		{faults{checksThenActs: true}, "one winner", "compares, then swaps"},
+		{faults{checksThenActs: true}, "no lost update", "compares, then swaps"},
+		{faults{ignoresExpiry: true}, "expiry", "never expires"},
+		{faults{ignoresExpiry: true}, "shortened expiry", "never expires"},
+		{faults{keepsExpiry: true}, "renewed expiry", "keeps the first expiry"},
+		{faults{keepsExpiry: true}, "shortened expiry", "keeps the first expiry"},
+		{faults{keepsOnPast: true}, "past expiry", "ignores a swap with a past expiry"},
+		{faults{refusesPast: true}, "past expiry", "reports false for a past expiry"},
+		{faults{wrapsFar: true}, "far expiry", "overflows"},
+		{faults{sortsKeys: true}, "order", "answers in another order"},
+		{faults{dropsAbsent: true}, "absent", "answers for present keys only"},
+		{faults{errsOnAbsent: true}, "absent", "returns an error for an absent key"},
+		{faults{ignoresContext: true}, "ended context", "ignores its context"},
+		{faults{foldsKeys: true}, "any key", "folds keys"},
+		{faults{cutsKeys: true}, "any key", "cuts keys"},
+		{faults{trimsValues: true}, "any value", "trims values"},
+		{faults{deletesOnLost: true}, "wrong old value", "drops the record when a swap is lost"},
+		{faults{stalePeek: true}, "swap", "answers Peek with something else"},
+		{faults{forgets: true}, "many keys at once", "loses a write"},
+	} {
+		found[breach.check] = true
+		t.Run(breach.store+"/"+breach.check, func(t *testing.T) {
+			if verdict(breach.check, breach.faults) == "" {
+				t.Errorf("a store that %s passes the check %q", breach.store, breach.check)
+			}
+		})
+	}
+	for _, c := range checks {
+		if !found[c.name] {
+			t.Errorf("no broken store proves that the check %q can fail", c.name)
+		}
+	}
+}
+
+func TestPlainPasses(t *testing.T) {
+	Run(t, func(*testing.T) Store { return &plain{records: map[string]record{}} })
+}
