@@ -1,0 +1,330 @@
+//go:build unix
+
+package redisstore_test
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"go.uber.org/goleak"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/redistest"
+	"github.com/ginrefresh/ginrefresh/store/redisstore"
+	"github.com/ginrefresh/ginrefresh/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+func dial(t testing.TB, change func(*rueidis.ClientOption), addresses ...string) rueidis.Client {
+	t.Helper()
+	opts := rueidis.ClientOption{InitAddress: addresses, DisableCache: true}
+	if change != nil {
+		change(&opts)
+	}
+	client, err := rueidis.NewClient(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+func newStore(t testing.TB, client rueidis.Client, opts redisstore.Options) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.New(client, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func inAnHour() time.Time { return time.Now().Add(time.Hour) }
+
+// within returns a context that ends after d, and with the test.
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func mustSwap(t testing.TB, s *redisstore.Store, key, old, new string) {
+	t.Helper()
+	done, err := s.CompareAndSwap(within(t, 5*time.Second), key, old, new, inAnHour())
+	if !done || err != nil {
+		t.Fatalf("CompareAndSwap(%q, %q, %q) = %v, %v", key, old, new, done, err)
+	}
+}
+
+func mustGet(t testing.TB, s *redisstore.Store, key string) string {
+	t.Helper()
+	values, err := s.Get(within(t, 5*time.Second), key)
+	if err != nil {
+		t.Fatalf("Get(%q): %v", key, err)
+	}
+	return values[0]
+}
+
+func TestStore(t *testing.T) {
+	single := redistest.Start(t)
+	var cluster []string
+	for _, s := range redistest.StartCluster(t, 3) {
+		cluster = append(cluster, s.Addr())
+	}
+	resp2 := func(o *rueidis.ClientOption) { o.AlwaysRESP2 = true }
+	for _, test := range []struct {
+		name      string
+		addresses []string
+		client    func(*rueidis.ClientOption)
+		opts      redisstore.Options
+	}{
+		{name: "single", addresses: []string{single.Addr()}},
+		{name: "single with client-side cache", addresses: []string{single.Addr()}, client: func(o *rueidis.ClientOption) { o.DisableCache = false }},
+		{name: "single RESP2", addresses: []string{single.Addr()}, client: resp2},
+		{name: "single stale", addresses: []string{single.Addr()}, opts: redisstore.Options{MaxStaleness: 50 * time.Millisecond}},
+		{name: "prefix", addresses: []string{single.Addr()}, opts: redisstore.Options{Prefix: "{app} *?"}},
+		{name: "cluster", addresses: cluster},
+		{name: "cluster RESP2", addresses: cluster[:1], client: resp2},
+		{name: "cluster to replicas", addresses: cluster, client: func(o *rueidis.ClientOption) {
+			o.SendToReplicas = func(cmd rueidis.Completed) bool { return cmd.IsReadOnly() }
+		}},
+		{name: "cluster stale", addresses: cluster, opts: redisstore.Options{MaxStaleness: 50 * time.Millisecond}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			if test.opts.Prefix == "" { // the stores share a server
+				test.opts.Prefix = test.name + ":"
+			}
+			client := dial(t, test.client, test.addresses...)
+			storetest.Run(t, func(t *testing.T) storetest.Store { return newStore(t, client, test.opts) })
+		})
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	_, err := redisstore.New(nil, redisstore.Options{MaxStaleness: -1})
+	if err == nil || !strings.Contains(err.Error(), "nil") || !strings.Contains(err.Error(), "MaxStaleness") {
+		t.Errorf("New with two mistakes returns the error: %v", err)
+	}
+}
+
+// TestNames looks into Redis: what a user says must not reach the syntax of keys.
+func TestNames(t *testing.T) {
+	server := redistest.Start(t)
+	client := dial(t, nil, server.Addr())
+	mustSwap(t, newStore(t, client, redisstore.Options{}), "{user}\r\n*", "", "1")
+	mustSwap(t, newStore(t, client, redisstore.Options{Prefix: "other:"}), "{user}\r\n*", "", "2") // no collision
+	names, err := client.Do(within(t, time.Second), client.B().Keys().Pattern("*").Build()).AsStrSlice()
+	if err != nil || len(names) != 2 {
+		t.Fatalf("Redis holds the keys %q, %v, want two", names, err)
+	}
+	for _, name := range names {
+		prefix, rest, _ := strings.Cut(name, ":")
+		if prefix != "ginrefresh" && prefix != "other" || rest != "e3VzZXJ9DQoq" {
+			t.Errorf("Redis holds the key %q", name)
+		}
+	}
+}
+
+// TestExpiryInRedis looks at the expiry that Redis has: never before the one that was asked for (R13).
+func TestExpiryInRedis(t *testing.T) {
+	server := redistest.Start(t)
+	client := dial(t, nil, server.Addr())
+	s := newStore(t, client, redisstore.Options{})
+	expires := time.Now().Add(time.Hour).Truncate(time.Millisecond).Add(time.Nanosecond)
+	if done, err := s.CompareAndSwap(within(t, time.Second), "key", "", "1", expires); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	left, err := client.Do(within(t, time.Second), client.B().Pexpiretime().Key("ginrefresh:a2V5").Build()).AsInt64()
+	if want := expires.UnixMilli() + 1; err != nil || left != want {
+		t.Errorf("the key expires at %d, %v, want %d", left, err, want)
+	}
+}
+
+// TestNoDeadline has contexts without a deadline: rueidis alone would try for ever.
+func TestNoDeadline(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+	server.Freeze()
+	start := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := s.Get(context.Background(), "key"); err == nil {
+			t.Error("Get from a frozen server returns no error")
+		}
+	})
+	wg.Go(func() {
+		if _, err := s.CompareAndSwap(context.Background(), "key", "", "1", inAnHour()); err == nil {
+			t.Error("CompareAndSwap on a frozen server returns no error")
+		}
+	})
+	wg.Wait()
+	if took := time.Since(start); took > 7*time.Second {
+		t.Errorf("the calls took %v", took)
+	}
+}
+
+// TestStaleness has one process revoke, and another that may know it late, but never later than it said.
+func TestStaleness(t *testing.T) {
+	const staleness = 300 * time.Millisecond
+	server := redistest.Start(t)
+	here := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: staleness})
+	there := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+	if got := mustGet(t, here, "key"); got != "" {
+		t.Fatalf("key = %q at first", got)
+	}
+	mustSwap(t, there, "key", "", "revoked")
+	revoked := time.Now()
+	stale := 0
+	for {
+		asked := time.Now()
+		got := mustGet(t, here, "key")
+		if got == "revoked" {
+			break
+		}
+		if late := asked.Sub(revoked); late > staleness {
+			t.Fatalf("not revoked %v after it was, with a MaxStaleness of %v", late, staleness)
+		}
+		stale++
+	}
+	if stale == 0 {
+		t.Error("no answer was used twice")
+	}
+}
+
+// TestStalenessWhileFrozen has a server that stops answering: what is known goes out of use all the same.
+func TestStalenessWhileFrozen(t *testing.T) {
+	const staleness = 300 * time.Millisecond
+	server := redistest.Start(t)
+	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: staleness})
+	mustSwap(t, s, "revoked", "", "1")
+	if got := mustGet(t, s, "not revoked"); got != "" {
+		t.Fatal(got)
+	}
+	answered := time.Now()
+	server.Freeze()
+	defer server.Thaw()
+	answers := 0
+	for {
+		before := time.Now()
+		values, err := s.Get(within(t, 20*time.Millisecond), "revoked", "not revoked")
+		if err != nil {
+			break
+		}
+		answers++
+		if values[0] != "1" || values[1] != "" {
+			t.Fatalf("a frozen server's answers are %q", values)
+		}
+		if age := before.Sub(answered); age > staleness {
+			t.Fatalf("an answer was used %v after it came", age)
+		}
+	}
+	if answers == 0 {
+		t.Error("no answer was used again")
+	}
+	server.Thaw()
+	if got := mustGet(t, s, "revoked"); got != "1" {
+		t.Errorf("after the thaw: %q", got)
+	}
+}
+
+// TestLateAnswerIsStale delays an answer: its age counts from the question.
+func TestLateAnswerIsStale(t *testing.T) {
+	const staleness = 200 * time.Millisecond
+	server := redistest.Start(t)
+	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: staleness})
+	other := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+	mustGet(t, s, "warm")
+	server.Freeze()
+	thaw := time.AfterFunc(staleness+50*time.Millisecond, server.Thaw)
+	defer thaw.Stop()
+	if got := mustGet(t, s, "key"); got != "" { // answered after the thaw
+		t.Fatal(got)
+	}
+	mustSwap(t, other, "key", "", "revoked")
+	if got := mustGet(t, s, "key"); got != "revoked" {
+		t.Errorf("an answer older than MaxStaleness was used again: %q", got)
+	}
+}
+
+// TestLostSwapAsksAgain has a swap fail because another process was faster: the loser reads what is there now.
+func TestLostSwapAsksAgain(t *testing.T) {
+	server := redistest.Start(t)
+	here := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: time.Hour})
+	there := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: time.Hour})
+	mustSwap(t, here, "key", "", "1")
+	if got := mustGet(t, there, "key"); got != "1" {
+		t.Fatal(got)
+	}
+	mustSwap(t, there, "key", "1", "2")
+	if got := mustGet(t, here, "key"); got != "1" {
+		t.Fatalf("here = %q, but an hour's staleness is allowed", got)
+	}
+	if done, err := here.CompareAndSwap(within(t, time.Second), "key", "1", "3", inAnHour()); done || err != nil {
+		t.Fatalf("the swap that must lose = %v, %v", done, err)
+	}
+	if got := mustGet(t, here, "key"); got != "2" {
+		t.Errorf("after the lost swap here = %q, want what is in Redis", got)
+	}
+	past := time.Now().Add(-time.Second)
+	if done, err := here.CompareAndSwap(within(t, time.Second), "key", "2", "gone", past); !done || err != nil {
+		t.Fatal(done, err)
+	}
+	if got := mustGet(t, here, "key"); got != "" {
+		t.Errorf("after a swap to a past expiry: %q", got)
+	}
+}
+
+// TestOwnSwapsAreSeen reads while this process swaps, with answers under way that are older than the swap: once
+// a swap is answered, no read that begins afterwards may miss it, whatever MaxStaleness.
+func TestOwnSwapsAreSeen(t *testing.T) {
+	server := redistest.Start(t)
+	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: time.Hour})
+	var settled atomic.Int64
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				least := settled.Load()
+				// The other key is new each time, so that the call goes to Redis, and shards turn over.
+				values, err := s.Get(within(t, 5*time.Second), "counter", strconv.Itoa(g)+" "+strconv.Itoa(i))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n, _ := strconv.ParseInt(values[0], 10, 64); n < least {
+					t.Errorf("counter = %d, but %d was answered before", n, least)
+					return
+				}
+			}
+		})
+	}
+	for n := int64(1); n <= 2000; n++ {
+		old := ""
+		if n > 1 {
+			old = strconv.FormatInt(n-1, 10)
+		}
+		mustSwap(t, s, "counter", old, strconv.FormatInt(n, 10))
+		settled.Store(n)
+		if n%3 == 0 { // a lost swap drops what is known
+			if done, err := s.CompareAndSwap(within(t, time.Second), "counter", "no", "no", inAnHour()); done || err != nil {
+				t.Errorf("CompareAndSwap of a wrong value = %v, %v", done, err)
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
