@@ -1,0 +1,134 @@
+// Package sqlexample shows how to write a blacklist of your own, here in SQL, and how to test it. It is a module of its
+// own, so that nobody who uses ginrefresh gets a database driver with it. Copy it, and make it yours.
+package sqlexample
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+
+	"github.com/ginrefresh/ginrefresh/store/storetest"
+)
+
+// schema is SQLite's. For PostgreSQL make key a bytea, and write $1, $2, … in the statements below; they are
+// the same otherwise.
+const schema = `
+CREATE TABLE IF NOT EXISTS blacklist (
+	key     BLOB PRIMARY KEY,  -- bytes, as keys may hold any, and no collation may fold them
+	value   TEXT NOT NULL,
+	expires BIGINT NOT NULL    -- Unix milliseconds
+);
+CREATE INDEX IF NOT EXISTS blacklist_expires ON blacklist (expires);`
+
+// Store is a blacklist in a table. The database's isolation does not matter: each call is one statement.
+type Store struct {
+	db *sql.DB
+}
+
+// Get returns the keys' values in order, "" for a key that is absent or past its expiry.
+func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
+	values := make([]string, len(keys))
+	if len(keys) == 0 {
+		return values, ctx.Err()
+	}
+	args := []any{time.Now().UnixMilli()}
+	for _, key := range keys {
+		args = append(args, []byte(key))
+	}
+	rows, err := s.db.QueryContext(ctx,
+		`SELECT key, value FROM blacklist WHERE expires > ? AND key IN (?`+strings.Repeat(", ?", len(keys)-1)+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := map[string]string{}
+	for rows.Next() {
+		var key []byte
+		var value string
+		if err := rows.Scan(&key, &value); err != nil {
+			return nil, err
+		}
+		found[string(key)] = value
+	}
+	for i, key := range keys {
+		values[i] = found[key]
+	}
+	return values, rows.Err()
+}
+
+// CompareAndSwap sets key to new, expiring at expires, if its value is old ("" means absent), and reports
+// whether it did. The condition is part of the statement that writes: read first, write then would let two
+// callers win.
+func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	now := time.Now().UnixMilli()
+	statement := `UPDATE blacklist SET value = ?, expires = ? WHERE key = ? AND value = ? AND expires > ?`
+	args := []any{new, milliseconds(expires), []byte(key), old, now}
+	if old == "" { // absent: there is no row, or one past its expiry
+		statement = `INSERT INTO blacklist (value, expires, key) VALUES (?, ?, ?)
+			ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires
+			WHERE blacklist.expires <= ?`
+		args = []any{new, milliseconds(expires), []byte(key), now}
+	}
+	result, err := s.db.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
+}
+
+// milliseconds rounds up, so that a record outlives what it revokes, and cuts off what does not fit.
+func milliseconds(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, 0)):
+		return 0
+	case t.Year() > 9999:
+		t = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	}
+	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
+}
+
+// Sweep deletes what has expired. Call it every few minutes.
+func (s *Store) Sweep(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, `DELETE FROM blacklist WHERE expires <= ?`, time.Now().UnixMilli())
+	return err
+}
+
+func open(t *testing.T) *Store {
+	t.Helper()
+	// synchronous(FULL): a logout that was answered is on the disk. busy_timeout: writers wait for each other.
+	db, err := sql.Open("sqlite", "file:"+t.TempDir()+"/blacklist.db"+
+		"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.Exec(schema); err != nil {
+		t.Fatal(err)
+	}
+	return &Store{db: db}
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Store { return open(t) })
+}
+
+func TestSweep(t *testing.T) {
+	s, ctx := open(t), t.Context()
+	for key, expires := range map[string]time.Time{"gone": {}, "live": time.Now().Add(time.Hour)} {
+		if done, err := s.CompareAndSwap(ctx, key, "", "1", expires); !done || err != nil {
+			t.Fatalf("CompareAndSwap = %v, %v", done, err)
+		}
+	}
+	if err := s.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if err := s.db.QueryRow(`SELECT count(*) FROM blacklist`).Scan(&left); err != nil || left != 1 {
+		t.Errorf("%d rows left, %v, want 1", left, err)
+	}
+}
