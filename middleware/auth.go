@@ -95,11 +95,17 @@ func New(config Config) (*Auth, error) {
 
 // SetKeys replaces the keys while requests run: the first one signs from now on, all verify. A token whose
 // key is gone is refused at once, so keep the old key for as long as its sessions are to live. Keys that can
-// sign cannot be replaced by keys that cannot. If it fails, nothing has changed.
+// sign cannot be replaced by keys that cannot, nor the other way round where there is no Store. If it fails,
+// nothing has changed.
 func (a *Auth) SetKeys(keys []Key) error {
 	set, wrong := newKeySet(keys)
-	if wrong == nil && set.signer == nil && a.verifier.Load().keys.signer != nil {
+	_, blind := a.sessions.store.(noStore)
+	switch {
+	case wrong != nil:
+	case set.signer == nil && a.verifier.Load().keys.signer != nil:
 		wrong = []error{errors.New("Keys[0] is public only, but this Auth issues tokens")}
+	case set.signer != nil && blind:
+		wrong = []error{errors.New("Keys[0] can sign, but this Auth ignores revocations: DangerouslyIgnoreRevocation is for public keys")}
 	}
 	if wrong != nil {
 		return joinMistakes(wrong)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/maypok86/otter/v2"
+	"github.com/maypok86/otter/v2/stats"
 )
 
 // DefaultTokenCache is how many verified tokens an Auth remembers by default.
@@ -46,7 +47,7 @@ func newTokenCache(size int) *tokenCache {
 		slots *= 2
 	}
 	return &tokenCache{
-		tokens: otter.Must(&otter.Options[string, *token]{MaximumSize: size}),
+		tokens: otter.Must(&otter.Options[string, *token]{MaximumSize: size, StatsRecorder: stats.NewCounter()}),
 		seen:   make([]atomic.Uint32, slots),
 		seed:   maphash.MakeSeed(),
 	}
@@ -69,4 +70,15 @@ func (c *tokenCache) put(text string, t *token) {
 	if slot.Swap(trace) == trace {
 		c.tokens.Set(strings.Clone(text), t)
 	}
+}
+
+// CacheStats counts the tokens that were found in the cache of verified tokens and those that were not, since
+// New or the last SetKeys. It is for metrics.
+func (a *Auth) CacheStats() (hits, misses uint64) {
+	cache := a.verifier.Load().cache
+	if cache == nil {
+		return 0, 0
+	}
+	s := cache.tokens.Stats()
+	return s.Hits, s.Misses
 }

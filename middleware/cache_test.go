@@ -155,6 +155,9 @@ func TestTheCacheKeepsGenuineTokensThatComeAgainAndNoOthers(t *testing.T) {
 			w.verifies(a, token, "")
 			w.verifies(a, token, "")
 		}
+		if hits, misses := a.CacheStats(); hits != 0 || misses != 2004 {
+			w.t.Errorf("%d hits and %d misses, want none and 2004", hits, misses)
+		}
 		cache.tokens.CleanUp()
 		if n := cache.tokens.EstimatedSize(); n == 0 || n > 100 {
 			w.t.Errorf("%d tokens are kept, want 1 to 100", n)

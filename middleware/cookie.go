@@ -73,12 +73,17 @@ func (c Cookie) mistakes(pair bool) []error {
 	for _, name := range []string{c.Name, c.RefreshName} {
 		check((&http.Cookie{Name: name, Value: "x", Domain: c.Domain, Path: c.RefreshPath}).Valid() == nil,
 			"the name %q, the domain %q or the path %q is not valid in a cookie", name, c.Domain, c.RefreshPath)
-		secured := strings.HasPrefix(name, "__Host-") || strings.HasPrefix(name, "__Secure-")
+		secured := hasPrefix(name, "__Host-") || hasPrefix(name, "__Secure-")
 		check(!secured || !c.Insecure, "the name %q demands Secure: choose one without prefix, or leave out Insecure", name)
-		check(!strings.HasPrefix(name, "__Host-") || c.Domain == "", "the name %q forbids a Domain", name)
+		check(!hasPrefix(name, "__Host-") || c.Domain == "", "the name %q forbids a Domain", name)
 	}
-	check(!strings.HasPrefix(c.RefreshName, "__Host-") || c.RefreshPath == "/", "the name %q forbids a RefreshPath", c.RefreshName)
+	check(!hasPrefix(c.RefreshName, "__Host-") || c.RefreshPath == "/", "the name %q forbids a RefreshPath", c.RefreshName)
 	return wrong
+}
+
+// hasPrefix compares as browsers do, without case (RFC 6265bis §5.7).
+func hasPrefix(name, prefix string) bool {
+	return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
 }
 
 // cookieJar writes and clears the cookies.

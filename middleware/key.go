@@ -154,7 +154,7 @@ func (k Key) material() (*key, error) {
 	if k.Algorithm == "" {
 		return nil, errors.New("Algorithm is missing: say it, for example HS256")
 	}
-	return nil, fmt.Errorf("Algorithm %q is not supported", k.Algorithm)
+	return nil, fmt.Errorf("Algorithm %q is not supported: use one of the constants, as HS256", k.Algorithm)
 }
 
 var methods = map[Algorithm]jwt.SigningMethod{
@@ -174,7 +174,11 @@ func strictPSS(method *jwt.SigningMethodRSAPSS) *jwt.SigningMethodRSAPSS {
 }
 
 func (k Key) mistyped(wanted string) error {
-	return fmt.Errorf("%s needs %s as Key, not %T", k.Algorithm, wanted, k.Key)
+	hint := ""
+	if _, content := k.Key.([]byte); content {
+		hint = ": ParsePEM makes one of a file's content"
+	}
+	return fmt.Errorf("%s needs %s as Key, not %T%s", k.Algorithm, wanted, k.Key, hint)
 }
 
 func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
@@ -183,7 +187,7 @@ func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
 		return nil, k.mistyped("a []byte")
 	}
 	if least := method.Hash.Size(); len(secret) < least {
-		return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d (RFC 7518 §3.2)", k.Algorithm, least, len(secret))
+		return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d: openssl rand -hex %d makes one (RFC 7518 §3.2)", k.Algorithm, least, len(secret), least)
 	}
 	secret = slices.Clone(secret)
 	return &key{method: newPooledHMAC(method, secret), signing: secret, opening: secret}, nil
@@ -320,5 +324,5 @@ func (s *keySet) parseHeader(segment string) (header, error) {
 			return header{key: key, kind: kindOf(kind)}, nil
 		}
 	}
-	return header{}, malformed("the header's typ is not ours")
+	return header{key: key, kind: foreignKind}, nil
 }

@@ -18,7 +18,8 @@ type kind uint8
 const (
 	accessKind  kind = iota // used on requests; in one-token mode refreshed as well
 	refreshKind             // pair mode: swapped for a new pair, and good for nothing else
-	kinds       = 2
+	foreignKind             // somebody else's, with a key of ours: good for nothing
+	kinds       = 2         // that are ours
 )
 
 func kindOf(i int) kind { return kind(i) }
@@ -144,22 +145,38 @@ func (c *codec) decode(keys *keySet, text string) (*token, error) {
 
 // parse looks at the signature first, so that nothing unauthenticated is decoded but the header.
 func (c *codec) parse(keys *keySet, text string) (*token, error) {
-	header, payload, signature, err := split(text)
+	h, payload, err := keys.verify(text)
 	if err != nil {
 		return nil, err
 	}
-	h, err := keys.open(header)
+	if h.kind == foreignKind {
+		return nil, malformed("the header's typ is not ours")
+	}
+	return c.parsePayload(payload, h.kind)
+}
+
+// verify checks the form and the signature of a JWS, whatever its payload may be.
+func (s *keySet) verify(text string) (header, []byte, error) {
+	head, body, signature, err := split(text)
 	if err != nil {
-		return nil, err
+		return header{}, nil, err
+	}
+	h, err := s.open(head)
+	if err != nil {
+		return header{}, nil, err
 	}
 	mac, err := strictBase64.DecodeString(signature)
 	if err != nil {
-		return nil, malformed("a segment is not canonical base64url")
+		return header{}, nil, malformed("a segment is not canonical base64url")
 	}
-	if h.key.method.Verify(text[:len(header)+1+len(payload)], mac, h.key.opening) != nil {
-		return nil, malformed("the signature does not fit")
+	if h.key.method.Verify(text[:len(head)+1+len(body)], mac, h.key.opening) != nil {
+		return header{}, nil, malformed("the signature does not fit")
 	}
-	return c.parsePayload(payload, h.kind)
+	payload, err := strictBase64.DecodeString(body)
+	if err != nil {
+		return header{}, nil, malformed("a segment is not canonical base64url")
+	}
+	return h, payload, nil
 }
 
 // split takes a token apart and refuses what cannot be one before anything looks into it.
@@ -186,15 +203,11 @@ func split(text string) (header, payload, signature string, err error) {
 }
 
 // parsePayload reads claims whose signature is known to be good.
-func (c *codec) parsePayload(segment string, kind kind) (*token, error) {
-	payload, err := strictBase64.DecodeString(segment)
-	if err != nil {
-		return nil, malformed("a segment is not canonical base64url")
-	}
+func (c *codec) parsePayload(payload []byte, kind kind) (*token, error) {
 	t := &token{kind: kind, payload: payload}
 	var jti, issuer string
 	refreshExp, audienceFits := int64(0), c.audience == ""
-	err = scanObject(payload, func(name string, value, member []byte) (err error) {
+	err := scanObject(payload, func(name string, value, member []byte) (err error) {
 		switch name {
 		case "iss":
 			issuer, err = stringValue(value)
