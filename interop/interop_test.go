@@ -1,0 +1,278 @@
+package interop_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+	"github.com/ginrefresh/ginrefresh/store"
+)
+
+const (
+	issuer   = "https://we.example"
+	audience = "api"
+)
+
+// job is what the scripts are asked to do: to verify tokens by a secret or from a JWKS address, and to sign claims.
+type job struct {
+	Issuer   string      `json:"issuer"`
+	Audience string      `json:"audience"`
+	Verify   []toVerify  `json:"verify"`
+	Sign     []signature `json:"sign"`
+}
+
+type toVerify struct {
+	Alg    string `json:"alg"`
+	Token  string `json:"token"`
+	Secret string `json:"secret,omitempty"` // base64
+	JWKS   string `json:"jwks,omitempty"`   // a URL
+}
+
+type signature struct {
+	Alg    string         `json:"alg"`
+	Secret string         `json:"secret,omitempty"`
+	PEM    string         `json:"pem,omitempty"` // PKCS #8
+	Header map[string]any `json:"header"`
+	Claims map[string]any `json:"claims"`
+}
+
+// result has what came out for each row of a job, in its order.
+type result struct {
+	Library string
+	Verify  []verdict
+	Sign    []string
+}
+
+type verdict struct {
+	Claims map[string]any
+	Error  string
+}
+
+// library is another party's JWT library.
+type library struct {
+	command []string
+	ready   func() error
+}
+
+var libraries = map[string]library{
+	"PyJWT": {[]string{"/usr/bin/python3", "pyjwt.py"}, func() error {
+		return exec.Command("/usr/bin/python3", "-c", "import jwt, cryptography").Run()
+	}},
+	"jose": {[]string{"node", "jose.mjs"}, func() error {
+		return exec.Command("node", "-e", "import('jose').catch(() => process.exit(1))").Run()
+	}},
+}
+
+// run does a job with a library, or skips where it is not installed; in CI it must be.
+func (l library) run(t *testing.T, j job) result {
+	t.Helper()
+	if err := l.ready(); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s cannot run: %v", l.command, err)
+		}
+		t.Skipf("%s cannot run: %v", l.command, err)
+	}
+	input, err := json.Marshal(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), l.command[0], l.command[1:]...)
+	command.Stdin = bytes.NewReader(input)
+	command.Env = append(os.Environ(), "no_proxy=127.0.0.1")
+	var out, failure bytes.Buffer
+	command.Stdout, command.Stderr = &out, &failure
+	if err := command.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", l.command, err, failure.String())
+	}
+	var r result
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil || len(r.Verify) != len(j.Verify) || len(r.Sign) != len(j.Sign) {
+		t.Fatalf("%s answers %v %s", l.command, err, out.String())
+	}
+	return r
+}
+
+// party is us with one algorithm: what signs, and where others find what verifies.
+type party struct {
+	auth   *middleware.Auth
+	key    middleware.Key
+	url    string
+	secret string
+	pem    string
+}
+
+func made[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func newAuth(t *testing.T, key middleware.Key) *middleware.Auth {
+	t.Helper()
+	memory := store.NewMemory()
+	t.Cleanup(func() { _ = memory.Close() })
+	auth, err := middleware.New(middleware.Config{Keys: []middleware.Key{key}, Store: memory, Issuer: issuer, Audience: audience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return auth
+}
+
+func parties(t *testing.T) []party {
+	t.Helper()
+	gin.SetMode(gin.TestMode)
+	var all []party
+	for _, key := range []middleware.Key{
+		{ID: "a secret", Algorithm: middleware.HS256, Key: []byte("this secret has 32 bytes or more.")},
+		{Algorithm: middleware.RS256, Key: made(rsa.GenerateKey(rand.Reader, 2048))},
+		{Algorithm: middleware.ES256, Key: made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))},
+		{Algorithm: middleware.EdDSA, Key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))},
+	} {
+		p := party{key: key}
+		if secret, ok := key.Key.([]byte); ok {
+			p.secret = base64.StdEncoding.EncodeToString(secret)
+		} else {
+			der := made(x509.MarshalPKCS8PrivateKey(key.Key))
+			p.pem = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+		}
+		p.auth = newAuth(t, key)
+		r := gin.New()
+		r.GET("/.well-known/jwks.json", p.auth.JWKSHandler)
+		server := httptest.NewServer(r)
+		t.Cleanup(server.Close)
+		if p.secret == "" {
+			p.url = server.URL + "/.well-known/jwks.json"
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func segments(t *testing.T, token string) (header, claims map[string]any) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	for i, into := range []*map[string]any{&header, &claims} {
+		object, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil || json.Unmarshal(object, into) != nil {
+			t.Fatalf("segment %d of %s: %v", i, token, err)
+		}
+	}
+	return header, claims
+}
+
+// own are claims that are easy to spoil on the way.
+var own = map[string]any{"role": "admin", "text": "äöü 漢字 🙂 <&>\u2028", "n": 42, "nested": map[string]any{"list": []any{true, nil, 1.5}}}
+
+func TestInterop(t *testing.T) {
+	for name, library := range libraries {
+		t.Run(name, func(t *testing.T) {
+			all := parties(t)
+			j := job{Issuer: issuer, Audience: audience}
+			var genuine []string
+			for _, p := range all {
+				tokens, err := p.auth.Issue(t.Context(), middleware.Identity{Subject: "admin", Claims: own})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tokens, err = p.auth.Refresh(t.Context(), tokens.AccessToken); err != nil {
+					t.Fatal(err)
+				}
+				text := tokens.AccessToken
+				genuine = append(genuine, text)
+				header, claims := segments(t, text)
+				alg := string(p.key.Algorithm)
+				i := strings.LastIndexByte(text, '.') + 10
+				changed := text[:i] + string("AB"[map[bool]int{true: 1}[text[i] == 'A']]) + text[i+1:]
+				j.Verify = append(j.Verify, toVerify{alg, text, p.secret, p.url}, toVerify{alg, changed, p.secret, p.url})
+				j.Sign = append(j.Sign, signature{alg, p.secret, p.pem, header, claims})
+			}
+			r := library.run(t, j)
+			t.Log("tried with", r.Library)
+			for i, p := range all {
+				_, claims := segments(t, genuine[i])
+				if got := r.Verify[2*i]; got.Error != "" || !reflect.DeepEqual(got.Claims, claims) {
+					t.Errorf("%s: they read our token as %v, %s, want %v", p.key.Algorithm, got.Claims, got.Error, claims)
+				}
+				if got := r.Verify[2*i+1]; got.Error == "" {
+					t.Errorf("%s: they accept a token that was changed", p.key.Algorithm)
+				}
+				p.takes(t, r.Sign[i], claims)
+			}
+		})
+	}
+}
+
+// takes checks a token that the other party made with our key and our claims.
+func (p party) takes(t *testing.T, text string, want map[string]any) {
+	t.Helper()
+	claims, err := p.auth.Verify(t.Context(), text)
+	if err != nil {
+		t.Errorf("%s: we refuse their token: %v, %s", p.key.Algorithm, err, text)
+		return
+	}
+	var got map[string]any
+	object, _ := claims.MarshalJSON()
+	if err := json.Unmarshal(object, &got); err != nil || !reflect.DeepEqual(got, want) || claims.Subject != "admin" {
+		t.Errorf("%s: we read their token as %v, want %v", p.key.Algorithm, got, want)
+	}
+	if tokens, err := p.auth.Refresh(t.Context(), text); err != nil || tokens.Claims.SessionID != claims.SessionID {
+		t.Errorf("%s: their token is not refreshed: %v", p.key.Algorithm, err)
+	}
+	header, _ := segments(t, text)
+	other := newAuth(t, middleware.Key{ID: fmt.Sprint(header["kid"]), Algorithm: p.key.Algorithm, Key: p.another()})
+	if _, err := other.Verify(t.Context(), text); err == nil {
+		t.Errorf("%s: their token is accepted by another key of the same name", p.key.Algorithm)
+	}
+}
+
+// another is a key of the same kind.
+func (p party) another() any {
+	switch p.key.Key.(type) {
+	case *rsa.PrivateKey:
+		return made(rsa.GenerateKey(rand.Reader, 2048))
+	case *ecdsa.PrivateKey:
+		return made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	case ed25519.PrivateKey:
+		return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, ed25519.SeedSize))
+	}
+	return bytes.Repeat([]byte("x"), crypto.SHA256.Size())
+}
+
+// TestWycheproof runs the vectors through the signature check. The test that does it is beside that check;
+// here is where the vectors are.
+func TestWycheproof(t *testing.T) {
+	const module = "github.com/c2sp/wycheproof"
+	if out, err := exec.CommandContext(t.Context(), "go", "mod", "download", module).CombinedOutput(); err != nil {
+		t.Fatalf("the vectors are not there: %v %s", err, out)
+	}
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run=^TestWycheproof$", "./middleware")
+	command.Dir = ".."
+	command.Env = append(os.Environ(), "WYCHEPROOF="+strings.TrimSpace(string(dir)))
+	out, err := command.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestWycheproof")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+}

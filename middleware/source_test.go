@@ -1,0 +1,269 @@
+package middleware_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// A spot is a source and how a client puts a text there. The path parameter's is in the path.
+type spot struct {
+	name   string
+	source middleware.Source
+	put    func(r *http.Request, text string)
+}
+
+var spots = []spot{
+	{"header", middleware.FromHeader("Authorization", "Bearer"), func(r *http.Request, text string) { bearer(text)(r) }},
+	{"own header", middleware.FromHeader("x-token", ""), func(r *http.Request, text string) { header("X-Token", text)(r) }},
+	{"cookie", middleware.FromCookie("jwt"), func(r *http.Request, text string) { header("Cookie", "other=1; jwt="+text)(r) }},
+	{"query", middleware.FromQuery("jwt"), func(r *http.Request, text string) { r.URL.RawQuery = "a=1&jwt=" + url.QueryEscape(text) }},
+	{"form", middleware.FromForm("jwt"), func(r *http.Request, text string) { body(form, "a=1&jwt="+url.QueryEscape(text))(r) }},
+	{"path", middleware.FromParam("jwt"), func(r *http.Request, text string) { r.URL.Path = "/in/" + text + "/path" }},
+}
+
+func sources(spots []spot) change {
+	return func(c *middleware.Config) {
+		c.Sources = nil
+		for _, spot := range spots {
+			c.Sources = append(c.Sources, spot.source)
+		}
+	}
+}
+
+// The first source that has a token counts, in the order of the list: what comes behind it is not looked at,
+// neither to override it nor to make up for it.
+func TestSourcesInOrder(t *testing.T) {
+	backwards := slices.Clone(spots)
+	slices.Reverse(backwards)
+	for order, spots := range map[string][]spot{"forwards": spots, "backwards": backwards} {
+		auth := newAuth(t, sources(spots))
+		s := listen(t, sharedRoutes(auth))
+		send := func(path string, texts map[string]string) reply {
+			return s.send("POST", path, func(r *http.Request) {
+				for _, spot := range spots {
+					if text, ok := texts[spot.name]; ok {
+						spot.put(r, text)
+					}
+				}
+			})
+		}
+		for i, first := range spots {
+			texts := map[string]string{}
+			for _, spot := range spots[i:] {
+				texts[spot.name] = issue(t, auth, middleware.Identity{Subject: spot.name})
+			}
+			what := fmt.Sprintf("%s, from the %s on", order, first.name)
+			if r := send("/required", texts); r.status != http.StatusOK || !strings.HasPrefix(r.body, first.name+" ") {
+				t.Errorf("%s: answer %d %q, want the %s's token", what, r.status, r.body, first.name)
+			}
+			for why, bad := range map[string]struct {
+				text string
+				code middleware.Code
+			}{
+				"garbage": {"a.b.c", middleware.CodeTokenInvalid},
+				"expired": {aged(t, texts[first.name], 2*time.Hour), middleware.CodeTokenExpired},
+			} {
+				texts[first.name] = bad.text
+				for _, path := range []string{"/required", "/optional"} {
+					if send(path, texts).refused(t, bad.code); t.Failed() {
+						t.Fatalf("%s: %s at %s", what, why, path)
+					}
+				}
+			}
+		}
+		send("/required", nil).refused(t, middleware.CodeTokenMissing)
+	}
+}
+
+// Each source alone is found, and nothing that is not listed.
+func TestSourcesAreWhatIsListed(t *testing.T) {
+	for _, listed := range spots {
+		auth := newAuth(t, sources([]spot{listed}))
+		s := listen(t, sharedRoutes(auth))
+		text := login(t, auth)
+		for _, used := range spots {
+			r := s.send("POST", "/required", func(r *http.Request) { used.put(r, text) })
+			switch {
+			case used.name == listed.name:
+				r.passed(t, "admin")
+			default:
+				if r.refused(t, middleware.CodeTokenMissing); t.Failed() {
+					t.Fatalf("a token in the %s where only the %s is listed", used.name, listed.name)
+				}
+			}
+		}
+	}
+}
+
+func TestSourceHeaders(t *testing.T) {
+	const missing, invalid = middleware.CodeTokenMissing, middleware.CodeTokenInvalid
+	for name, row := range map[string]struct {
+		source middleware.Source
+		header string
+		values map[string]middleware.Code
+	}{
+		"another name": {middleware.FromHeader("X-Auth", "Bearer"), "X-Auth", map[string]middleware.Code{
+			"Bearer TOKEN": "", "bEaReR  TOKEN ": "", "TOKEN": missing, "Token TOKEN": missing, "Bearer": missing, "": missing,
+		}},
+		"another scheme": {middleware.FromHeader("Authorization", "Token"), "Authorization", map[string]middleware.Code{
+			"Token TOKEN": "", "tOkEn TOKEN": "", "Bearer TOKEN": missing, "Tokens TOKEN": missing, "Token": missing, "TokenTOKEN": missing, "Token a.b.c": invalid,
+		}},
+		"no scheme": {middleware.FromHeader("X-Access-Token", ""), "X-Access-Token", map[string]middleware.Code{
+			"TOKEN": "", "Bearer TOKEN": invalid, "": missing, "a.b.c": invalid,
+		}},
+		"name in lower case": {middleware.FromHeader("x-access-token", ""), "X-Access-Token", map[string]middleware.Code{"TOKEN": ""}},
+	} {
+		auth := newAuth(t, func(c *middleware.Config) { c.Sources = []middleware.Source{row.source} })
+		s := listen(t, sharedRoutes(auth))
+		text := login(t, auth)
+		for value, code := range row.values {
+			r := s.send("GET", "/required", header(row.header, strings.ReplaceAll(value, "TOKEN", text)))
+			if code == "" {
+				r.passed(t, "admin")
+			} else {
+				r.refused(t, code)
+			}
+			if t.Failed() {
+				t.Fatalf("%s: %q", name, value)
+			}
+		}
+		s.send("GET", "/required", header("X-Other", "Bearer "+text)).refused(t, missing)
+	}
+}
+
+// Where the first source has nothing for us, the next one is asked.
+func TestSourcesPassOn(t *testing.T) {
+	auth := newAuth(t, sources(spots))
+	s := listen(t, sharedRoutes(auth))
+	text := login(t, auth)
+	query := func(r *http.Request) { r.URL.RawQuery = "jwt=" + text }
+	for name, edit := range map[string]edit{
+		"another scheme":  header("Authorization", "Basic YWRtaW46YWRtaW4="),
+		"an empty scheme": header("Authorization", "Bearer"),
+		"an empty header": header("X-Token", ""),
+		"an empty cookie": header("Cookie", "jwt="),
+		"another cookie":  header("Cookie", "jwt2=x; Jwt=x"),
+	} {
+		s.send("GET", "/required", edit, query).passed(t, "admin")
+		s.send("GET", "/required", edit).refused(t, middleware.CodeTokenMissing)
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+}
+
+// Whatever stands in front of us may have checked the other one.
+func TestSourcesTwiceInOnePlace(t *testing.T) {
+	auth := newAuth(t, sources(spots))
+	s := listen(t, sharedRoutes(auth))
+	text := login(t, auth)
+	for _, other := range []string{text, "a.b.c", ""} {
+		for name, edit := range map[string]edit{
+			"header":        func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer " + text, "Bearer " + other} },
+			"other scheme":  func(r *http.Request) { r.Header["Authorization"] = []string{"Basic " + other, "Bearer " + text} },
+			"own header":    func(r *http.Request) { r.Header["X-Token"] = []string{text, other} },
+			"cookie":        header("Cookie", "jwt="+text+"; jwt="+other),
+			"cookie first":  header("Cookie", "jwt="+other+"; jwt="+text),
+			"cookies apart": func(r *http.Request) { r.Header["Cookie"] = []string{"jwt=" + text, "jwt=" + other} },
+			"query":         func(r *http.Request) { r.URL.RawQuery = "jwt=" + text + "&a=1&jwt=" + other },
+			"form":          body(form, "jwt="+other+"&jwt="+text),
+			"form, broken":  body(form, "jwt="+text+"&a=%zz"),
+		} {
+			for _, path := range []string{"/required", "/optional"} {
+				if s.send("POST", path, edit).refused(t, middleware.CodeBadRequest); t.Failed() {
+					t.Fatalf("%s: a token and %q at %s", name, other, path)
+				}
+			}
+		}
+	}
+	verify(t, auth, refresh(t, auth, text))
+}
+
+// RFC 6750 §2.3: an answer to a URL with a token in it is for nobody else.
+func TestQueryAnswersArePrivate(t *testing.T) {
+	auth := newAuth(t, sources(spots))
+	s := listen(t, sharedRoutes(auth))
+	text := login(t, auth)
+	for query, want := range map[string]string{"jwt=" + text: "private", "jwt=a.b.c": "private", "": "", "other=1": ""} {
+		if got := s.send("GET", "/required", func(r *http.Request) { r.URL.RawQuery = query }).header.Get("Cache-Control"); got != want {
+			t.Errorf("Cache-Control is %q for the query %.10q, want %q", got, query, want)
+		}
+	}
+}
+
+// A guard that looks into forms leaves bodies to the handler.
+func TestFormSourceLeavesTheBody(t *testing.T) {
+	auth := newAuth(t, sources(spots))
+	r := gin.New()
+	r.POST("/", auth.Required(), func(c *gin.Context) {
+		rest, _ := io.ReadAll(c.Request.Body)
+		c.String(http.StatusOK, "%s %s", c.PostForm("message"), rest)
+	})
+	s := listen(t, r)
+	text := login(t, auth)
+	for what, row := range map[string]struct {
+		edits []edit
+		want  string
+	}{
+		"form":            {[]edit{body(form, "jwt="+text+"&message=hello")}, "hello "},
+		"JSON":            {[]edit{bearer(text), jsonBody(`{"a":1}`)}, ` {"a":1}`},
+		"token elsewhere": {[]edit{bearer(text), body(form, "message=hello")}, " message=hello"},
+	} {
+		if got := s.send("POST", "/", row.edits...); got.body != row.want {
+			t.Errorf("%s: the handler sees %d %q, want %q", what, got.status, got.body, row.want)
+		}
+	}
+	if got := s.send("POST", "/", jsonBody(`{"jwt":"`+text+`"}`)); got.status != http.StatusUnauthorized {
+		t.Errorf("a token in JSON: %d %s", got.status, got.body)
+	}
+}
+
+// Refresh and logout look into the headers that are listed, then into the body, and into nothing else of the list.
+func TestSourcesOfRefreshAndLogout(t *testing.T) {
+	for mode, inMode := range modes {
+		for _, spot := range spots[:5] {
+			for _, path := range takers {
+				auth := newAuth(t, inMode, sources(spots))
+				s := listen(t, sharedRoutes(auth))
+				text := renewable(begin(t, auth, middleware.Identity{}))
+				r := s.send("POST", path, func(r *http.Request) { spot.put(r, text) })
+				if strings.Contains(spot.name, "header") {
+					r.accepted(t, path)
+				} else {
+					r.refused(t, middleware.CodeTokenMissing)
+					s.send("POST", path, jsonBody(`{"refresh_token":"`+text+`"}`)).accepted(t, path)
+				}
+				if t.Failed() {
+					t.Fatalf("%s, %s: a token in the %s", mode, path, spot.name)
+				}
+			}
+		}
+	}
+	// Authorization counts only where it is listed.
+	auth := newAuth(t, func(c *middleware.Config) { c.Sources = []middleware.Source{middleware.FromHeader("X-Token", "")} })
+	s := listen(t, sharedRoutes(auth))
+	for _, path := range takers {
+		s.send("POST", path, bearer(login(t, auth))).refused(t, middleware.CodeTokenMissing)
+		r := s.send("POST", path, func(r *http.Request) { r.Header["X-Token"] = []string{"a.b.c"} }, jsonBody(`{"refresh_token":"`+login(t, auth)+`"}`))
+		r.refused(t, middleware.CodeTokenInvalid)
+	}
+}
+
+func TestR15SourceWithoutName(t *testing.T) {
+	for i, source := range []middleware.Source{{}, middleware.FromHeader("", "Bearer"), middleware.FromCookie(""), middleware.FromQuery(""), middleware.FromForm(""), middleware.FromParam("")} {
+		_, err := middleware.New(newConfig(t, func(c *middleware.Config) { c.Sources = []middleware.Source{middleware.FromQuery("jwt"), source} }))
+		if err == nil || !strings.Contains(err.Error(), "Sources[1]") {
+			t.Errorf("R15: source %d without a name: %v", i, err)
+		}
+	}
+}
