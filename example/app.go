@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,23 +11,24 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/ginrefresh/ginrefresh/middleware"
-	"github.com/ginrefresh/ginrefresh/store"
 )
 
 // newApp wires the server together: the blacklist, the key, the Auth, the routes.
 func newApp(s settings, log *slog.Logger) (app http.Handler, closeApp func() error, err error) {
-	blacklist, closeApp, err := openStore(s.store)
+	blacklist, closeApp, err := openStore(s.store, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	auth, err := newAuth(s, blacklist, log)
+	m := newMetrics()
+	auth, err := newAuth(s, m.observe(blacklist), log, m)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w (and closing: %v)", err, closeApp())
+		return nil, nil, errors.Join(err, closeApp())
 	}
-	return routes(auth, s), closeApp, nil
+	m.watch(auth)
+	return routes(auth, s, m), closeApp, nil
 }
 
-func newAuth(s settings, blacklist middleware.Store, log *slog.Logger) (*middleware.Auth, error) {
+func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metrics) (*middleware.Auth, error) {
 	key, err := signingKey(middleware.Algorithm(s.alg), s.key, log)
 	if err != nil {
 		return nil, err
@@ -50,6 +52,7 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger) (*middlew
 		Issuer:       s.issuer,
 		Audience:     s.audience,
 		OnEvent: func(ctx context.Context, e middleware.Event) {
+			m.count(e)
 			log.InfoContext(ctx, "auth", "event", e.Kind, "code", e.Code, "subject", e.Subject, "session", e.SessionID, "client", e.ClientIP)
 		},
 	}
@@ -59,7 +62,7 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger) (*middlew
 	return middleware.New(config)
 }
 
-func routes(auth *middleware.Auth, s settings) http.Handler {
+func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.Use(gin.Recovery())
@@ -81,6 +84,7 @@ func routes(auth *middleware.Auth, s settings) http.Handler {
 	r.GET("/admin", auth.Allow(isAdmin), hello)
 
 	r.GET("/.well-known/jwks.json", auth.JWKSHandler)
+	r.GET("/metrics", m.handler())
 	r.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": "ok"}) })
 	registerPage(r, pageSettings{mode: s.mode, cookies: s.cookies, ttl: s.ttl, refreshTTL: s.refreshTTL, grace: s.grace})
 	return r
@@ -131,11 +135,3 @@ func hello(c *gin.Context) {
 }
 
 func me(c *gin.Context) { c.JSON(http.StatusOK, middleware.MustClaims(c)) }
-
-func openStore(name string) (middleware.Store, func() error, error) {
-	if name != "memory" {
-		return nil, nil, fmt.Errorf("example: -store %q is unknown", name)
-	}
-	memory := store.NewMemory()
-	return memory, memory.Close, nil
-}

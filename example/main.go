@@ -89,7 +89,7 @@ func parseFlags(args []string, output io.Writer) (settings, error) {
 	flags.StringVar(&s.key, "key", "", "PEM file with the private key; default: one made at start. The secret of HS256 to HS512 comes from the environment, JWT_SECRET")
 	flags.StringVar(&s.issuer, "issuer", "", "iss of the tokens")
 	flags.StringVar(&s.audience, "audience", "", "aud of the tokens")
-	flags.StringVar(&s.store, "store", "memory", "where the blacklist is: memory")
+	flags.StringVar(&s.store, "store", "memory", "where the blacklist is: memory, bolt:FILE, or redis://HOST:PORT[/DB][?addr=HOST:PORT…]")
 	flags.DurationVar(&s.ttl, "ttl", time.Minute, "how long a token is good for requests")
 	flags.DurationVar(&s.refreshTTL, "refresh-ttl", 10*time.Minute, "how long after login a session can be refreshed")
 	flags.DurationVar(&s.idleTTL, "idle-ttl", 0, "how long a session may go without a refresh; 0: no limit")

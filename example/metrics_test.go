@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+	"github.com/ginrefresh/ginrefresh/store"
+)
+
+// series reads what Prometheus would, the library's own part of it.
+func series(t *testing.T, text string) map[string]float64 {
+	t.Helper()
+	values := map[string]float64{}
+	for line := range strings.Lines(text) {
+		name, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || !strings.HasPrefix(name, "ginrefresh_") {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		values[name] = n
+	}
+	return values
+}
+
+func TestMetrics(t *testing.T) {
+	s := start(t, "-grace", "0")
+	before := series(t, s.get("/metrics", "").body)
+	if n, ok := before[`ginrefresh_events_total{code="token_reused",event="reuse"}`]; !ok || n != 0 {
+		t.Errorf("reuse does not begin at 0: %v", before)
+	}
+
+	token := s.login("admin")
+	s.is(s.send("POST", "/login", "", "application/x-www-form-urlencoded", "username=admin&password=wrong"), 401, "invalid_credentials")
+	s.is(s.get("/protected", ""), 401, "token_missing")
+	s.is(s.get("/admin", s.login("alice")), 403, "forbidden")
+	next := s.token(s.post("/refresh", token))
+	s.is(s.get("/protected", token), 401, "token_revoked")
+	s.is(s.post("/refresh", token), 401, "token_reused")
+	s.is(s.post("/refresh", next), 401, "token_revoked")
+	s.is(s.post("/logout", s.login("admin")), 204, "")
+	s.is(s.post("/logout/all", s.login("alice")), 204, "")
+
+	after := series(t, s.get("/metrics", "").body)
+	for name, want := range map[string]float64{
+		`ginrefresh_events_total{code="",event="login"}`:                           4,
+		`ginrefresh_events_total{code="invalid_credentials",event="login_failed"}`: 1,
+		`ginrefresh_events_total{code="",event="refresh"}`:                         1,
+		`ginrefresh_events_total{code="token_reused",event="reuse"}`:               1,
+		`ginrefresh_events_total{code="",event="logout"}`:                          1,
+		`ginrefresh_events_total{code="",event="logout_all"}`:                      1,
+		`ginrefresh_events_total{code="token_missing",event="rejected"}`:           1,
+		`ginrefresh_events_total{code="token_revoked",event="rejected"}`:           2,
+		`ginrefresh_events_total{code="forbidden",event="rejected"}`:               1,
+		`ginrefresh_blacklist_records`:                                             3, // two sessions ended, one subject
+		`ginrefresh_store_errors_total{operation="swap"}`:                          0,
+		`ginrefresh_store_duration_seconds_count{operation="swap"}`:                4,
+	} {
+		if got, ok := after[name]; !ok || got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	for name := range after {
+		if strings.Contains(name, "admin") || strings.Contains(name, "alice") {
+			t.Errorf("the series %s names a user", name)
+		}
+	}
+}
+
+// slowStore is a backend that can be read only by asking.
+type slowStore struct{ err error }
+
+func (s slowStore) Get(_ context.Context, keys ...string) ([]string, error) {
+	return make([]string, len(keys)), s.err
+}
+
+func (s slowStore) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
+	return s.err == nil, s.err
+}
+
+// A measured store can do what the store can, and no more.
+func TestObservedStore(t *testing.T) {
+	memory := store.NewMemory()
+	defer memory.Close()
+	if _, ok := newMetrics().observe(memory).(middleware.Peeker); !ok {
+		t.Error("a measured Memory is no Peeker")
+	}
+
+	failure := errors.New("down")
+	for name, row := range map[string]struct {
+		err    error
+		errors float64
+	}{
+		"well":          {nil, 0},
+		"down":          {failure, 1},
+		"timed out":     {context.DeadlineExceeded, 1},
+		"client's gone": {context.Canceled, 0},
+	} {
+		m := newMetrics()
+		observed := m.observe(slowStore{row.err})
+		if _, ok := observed.(middleware.Peeker); ok {
+			t.Errorf("%s: it is a Peeker", name)
+		}
+		if _, err := observed.Get(t.Context(), "a", "b"); err != row.err {
+			t.Errorf("%s: Get returns %v", name, err)
+		}
+		if swapped, err := observed.CompareAndSwap(t.Context(), "a", "", "x", time.Now()); err != row.err || swapped != (err == nil) {
+			t.Errorf("%s: CompareAndSwap returns %v, %v", name, swapped, err)
+		}
+		r := gin.New()
+		r.GET("/metrics", m.handler())
+		answer := httptest.NewRecorder()
+		r.ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+		got := series(t, answer.Body.String())
+		for _, operation := range []string{"get", "swap"} {
+			label := `{operation="` + operation + `"}`
+			if got["ginrefresh_store_errors_total"+label] != row.errors || got["ginrefresh_store_duration_seconds_count"+label] != 1 {
+				t.Errorf("%s: the series are %v", name, got)
+			}
+		}
+		if _, ok := got["ginrefresh_blacklist_records"]; ok {
+			t.Errorf("%s: a store that cannot count has a count", name)
+		}
+	}
+}
+
+// The dashboard asks for series that exist.
+func TestDashboard(t *testing.T) {
+	content, err := os.ReadFile("grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(content, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t)
+	s.login("admin")
+	known := map[string]bool{}
+	for name := range series(t, s.get("/metrics", "").body) {
+		name, _, _ = strings.Cut(name, "{")
+		known[name] = true
+	}
+	used := map[string]bool{}
+	for _, panel := range dashboard.Panels {
+		if panel.Title == "" || len(panel.Targets) == 0 {
+			t.Errorf("the panel %+v is empty", panel)
+		}
+		for _, target := range panel.Targets {
+			for _, name := range regexp.MustCompile(`ginrefresh_\w+`).FindAllString(target.Expr, -1) {
+				used[name] = true
+			}
+		}
+	}
+	for name := range used {
+		if !known[name] {
+			t.Errorf("the dashboard asks for %s, there are %q", name, slices.Sorted(maps.Keys(known)))
+		}
+	}
+	for _, name := range []string{"ginrefresh_events_total", "ginrefresh_store_duration_seconds_bucket", "ginrefresh_store_errors_total", "ginrefresh_blacklist_records"} {
+		if !used[name] {
+			t.Errorf("the dashboard does not show %s", name)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+	"github.com/ginrefresh/ginrefresh/store"
+	"github.com/ginrefresh/ginrefresh/store/boltstore"
+	"github.com/ginrefresh/ginrefresh/store/redisstore"
+)
+
+// openStore opens the blacklist of the flag: memory, bolt:FILE, or the URL of a Redis.
+func openStore(name string, log *slog.Logger) (middleware.Store, func() error, error) {
+	scheme, rest, _ := strings.Cut(name, ":")
+	switch scheme {
+	case "memory":
+		memory := store.NewMemory()
+		return memory, memory.Close, nil
+	case "bolt":
+		bolt, err := boltstore.Open(rest)
+		if err != nil {
+			return nil, nil, err
+		}
+		return bolt, bolt.Close, nil
+	case "redis", "rediss":
+		return openRedis(name, log)
+	}
+	return nil, nil, fmt.Errorf("example: -store %q is unknown: use memory, bolt:FILE or redis://HOST:PORT", name)
+}
+
+// openRedis takes several addresses of a Cluster as redis://HOST:PORT?addr=HOST:PORT&addr=HOST:PORT.
+func openRedis(url string, log *slog.Logger) (middleware.Store, func() error, error) {
+	options, err := rueidis.ParseURL(url)
+	if err != nil {
+		return nil, nil, fmt.Errorf("example: -store: %w", err)
+	}
+	options.DisableCache = true // the blacklist keeps no answers, so the server need not track any
+	client, err := rueidis.NewClient(options)
+	if err != nil {
+		return nil, nil, fmt.Errorf("example: -store: %w", err)
+	}
+	blacklist, err := redisstore.New(client, redisstore.Options{})
+	if err != nil {
+		client.Close()
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := blacklist.Check(ctx); err != nil {
+		log.Warn("this Redis may lose revocations", "because", err)
+	}
+	return blacklist, func() error { client.Close(); return nil }, nil
+}
