@@ -1,0 +1,299 @@
+package middleware_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+	"github.com/ginrefresh/ginrefresh/store"
+)
+
+// The mistakes of the first hour. Each has to end in words that say what to do: in New's error, in the
+// program's log, in the compiler's or vet's output. The configuration's other mistakes are in config_test.go.
+
+// A newcomer is a program with a mistake in it, and what its author sees.
+type newcomer struct {
+	t      *testing.T
+	auth   *middleware.Auth
+	router *gin.Engine
+	log    *bytes.Buffer // of gin's own logger
+	events []middleware.Event
+}
+
+func newNewcomer(t *testing.T, mistake func(*middleware.Config)) *newcomer {
+	t.Helper()
+	n := &newcomer{t: t, router: gin.New(), log: new(bytes.Buffer)}
+	config := middleware.Config{
+		Keys:    []middleware.Key{{Algorithm: middleware.HS256, Key: bytes.Repeat([]byte("k"), 32)}},
+		Store:   blackboard{},
+		OnEvent: func(_ context.Context, e middleware.Event) { n.events = append(n.events, e) },
+		Authenticate: func(*gin.Context) (middleware.Identity, error) {
+			return middleware.Identity{Subject: "ann"}, nil
+		},
+	}
+	mistake(&config)
+	auth, err := middleware.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.auth = auth
+	n.router.Use(gin.LoggerWithWriter(n.log), gin.CustomRecoveryWithWriter(n.log, func(c *gin.Context, _ any) {
+		c.AbortWithStatus(http.StatusInternalServerError)
+	}))
+	n.router.POST("/login", auth.LoginHandler)
+	return n
+}
+
+// blackboard is a store that no goroutine outlives, for tests in a synctest bubble; it never forgets anything new.
+type blackboard struct{}
+
+func (blackboard) Get(_ context.Context, keys ...string) ([]string, error) {
+	return make([]string, len(keys)), nil
+}
+
+func (blackboard) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
+	return true, nil
+}
+
+func (n *newcomer) token(id middleware.Identity) middleware.Tokens {
+	n.t.Helper()
+	tokens, err := n.auth.Issue(n.t.Context(), id)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return tokens
+}
+
+func (n *newcomer) ask(method, path, authorization string) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(method, path, nil)
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	answer := httptest.NewRecorder()
+	n.router.ServeHTTP(answer, request)
+	return answer
+}
+
+// reads checks the status of an answer, and that a text has these words.
+func (n *newcomer) reads(answer *httptest.ResponseRecorder, status int, text string, words ...string) {
+	n.t.Helper()
+	if answer.Code != status {
+		n.t.Errorf("the answer is %d %s, want %d", answer.Code, answer.Body, status)
+	}
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			n.t.Errorf("%q does not say %q", text, word)
+		}
+	}
+}
+
+func nothingWrong(*middleware.Config) {}
+
+// What New says of an empty configuration is a list of things to do.
+func TestUsabilityEmptyConfig(t *testing.T) {
+	_, err := middleware.New(middleware.Config{})
+	if err == nil {
+		t.Fatal("New takes an empty Config")
+	}
+	for _, word := range []string{"Store is missing: use store.NewMemory()", "Keys", "give at least one"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error %q does not say %q", err, word)
+		}
+	}
+}
+
+func TestUsabilityKeys(t *testing.T) {
+	for name, row := range map[string]struct {
+		key  middleware.Key
+		want []string
+	}{
+		"JWT_SECRET is not set":  {middleware.Key{Algorithm: middleware.HS256, Key: []byte("")}, []string{"32 bytes or more", "has 0", "openssl rand -hex 32"}},
+		"a word for a secret":    {middleware.Key{Algorithm: middleware.HS512, Key: []byte("secret")}, []string{"64 bytes or more", "has 6", "openssl rand -hex 64"}},
+		"a string":               {middleware.Key{Algorithm: middleware.HS256, Key: strings.Repeat("k", 32)}, []string{"a []byte as Key, not string"}},
+		"no algorithm":           {middleware.Key{Key: bytes.Repeat([]byte("k"), 32)}, []string{"Algorithm is missing", "HS256"}},
+		"a name in lower case":   {middleware.Key{Algorithm: "hs256", Key: bytes.Repeat([]byte("k"), 32)}, []string{`"hs256" is not supported`, "HS256"}},
+		"a file's content":       {middleware.Key{Algorithm: middleware.RS256, Key: []byte("-----BEGIN PRIVATE KEY-----")}, []string{"*rsa.PrivateKey", "ParsePEM"}},
+		"a file that is missing": {middleware.Key{Algorithm: middleware.EdDSA, Key: nil}, []string{"ed25519.PrivateKey", "<nil>"}},
+	} {
+		memory := store.NewMemory()
+		_, err := middleware.New(middleware.Config{Keys: []middleware.Key{row.key}, Store: memory})
+		_ = memory.Close()
+		if err == nil {
+			t.Errorf("%s: New takes it", name)
+			continue
+		}
+		for _, word := range row.want {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: the error %q does not say %q", name, err, word)
+			}
+		}
+	}
+}
+
+// What is wrong in the application's own code is a 500 for the client, and words in the log for its author.
+func TestUsabilityLoginHandler(t *testing.T) {
+	returns := func(id middleware.Identity, err error) func(*middleware.Config) {
+		return func(c *middleware.Config) {
+			c.Authenticate = func(*gin.Context) (middleware.Identity, error) { return id, err }
+		}
+	}
+	for name, row := range map[string]struct {
+		mistake func(*middleware.Config)
+		want    string
+	}{
+		"no Authenticate":     {func(c *middleware.Config) { c.Authenticate = nil }, "LoginHandler needs Config.Authenticate"},
+		"no subject":          {returns(middleware.Identity{}, nil), "Identity.Subject is empty: it must say who logs in"},
+		"a claim that's ours": {returns(middleware.Identity{Subject: "ann", Claims: gin.H{"exp": 1}}, nil), `"exp" is reserved, choose another name`},
+		"claims of a string":  {returns(middleware.Identity{Subject: "ann", Claims: "admin"}, nil), "no JSON object: use a struct or a map"},
+		"half a second":       {returns(middleware.Identity{Subject: "ann", TTL: time.Second / 2}, nil), "a lifetime is at least one second"},
+		"a whole profile": {returns(middleware.Identity{Subject: "ann", Claims: gin.H{"photo": strings.Repeat("x", 8192)}}, nil),
+			"put less into the claims"},
+		"claims beyond a cookie": {func(c *middleware.Config) {
+			c.Cookie = &middleware.Cookie{}
+			returns(middleware.Identity{Subject: "ann", Claims: gin.H{"photo": strings.Repeat("x", 4096)}}, nil)(c)
+		}, "does not fit into a cookie"},
+	} {
+		n := newNewcomer(t, row.mistake)
+		answer := n.ask("POST", "/login", "")
+		n.reads(answer, http.StatusInternalServerError, n.log.String(), row.want)
+		if strings.Contains(answer.Body.String(), row.want) {
+			t.Errorf("%s: the client reads it too: %s", name, answer.Body)
+		}
+	}
+}
+
+// An error of Authenticate that nobody named means "could not tell": OnEvent has its words.
+func TestUsabilityAuthenticateError(t *testing.T) {
+	n := newNewcomer(t, func(c *middleware.Config) {
+		c.Authenticate = func(*gin.Context) (middleware.Identity, error) {
+			return middleware.Identity{}, errors.New("wrong password") // ErrRefused was meant
+		}
+	})
+	answer := n.ask("POST", "/login", "")
+	n.reads(answer, http.StatusServiceUnavailable, errors.Unwrap(n.events[0].Err).Error(), "wrong password")
+}
+
+func TestUsabilityMustClaims(t *testing.T) {
+	n := newNewcomer(t, nothingWrong)
+	n.router.GET("/me", func(c *gin.Context) { c.JSON(http.StatusOK, middleware.MustClaims(c)) })
+	n.reads(n.ask("GET", "/me", ""), http.StatusInternalServerError, n.log.String(), "MustClaims", "put auth.Required() before this handler", "ClaimsFrom")
+}
+
+func TestUsabilityPanicsAtStart(t *testing.T) {
+	for want, mistake := range map[string]func(auth *middleware.Auth){
+		"AutoRefresh is for one-token mode": func(auth *middleware.Auth) { auth.AutoRefresh(time.Minute) },
+		"AutoRefresh expects within >= 0":   func(auth *middleware.Auth) { auth.AutoRefresh(-1) },
+		"Fresh expects maxAge > 0":          func(auth *middleware.Auth) { auth.Fresh(0) },
+		"Allow expects a condition":         func(auth *middleware.Auth) { auth.Allow(nil) },
+		"SetCookies needs Config.Cookie":    func(auth *middleware.Auth) { auth.SetCookies(nil, middleware.Tokens{}) },
+	} {
+		n := newNewcomer(t, func(c *middleware.Config) { c.Pair = true })
+		func() {
+			defer func() {
+				if text, _ := recover().(string); !strings.HasPrefix(text, "middleware: ") || !strings.Contains(text, want) {
+					t.Errorf("it panics with %q, want %q", text, want)
+				}
+			}()
+			mistake(n.auth)
+		}()
+	}
+}
+
+// RefreshHandler behind a guard works as long as the token lives, and then says "refresh it" at the refresh.
+func TestUsabilityRefreshBehindGuard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNewcomer(t, nothingWrong)
+		n.router.POST("/refresh", n.auth.Required(), n.auth.RefreshHandler)
+		bearer := "Bearer " + n.token(middleware.Identity{Subject: "ann"}).AccessToken
+		if answer := n.ask("POST", "/refresh", bearer); answer.Code != http.StatusOK {
+			t.Errorf("a token that lives: %d %s", answer.Code, answer.Body)
+		}
+		time.Sleep(2 * time.Hour) // the bubble's clock
+		answer := n.ask("POST", "/refresh", bearer)
+		n.reads(answer, http.StatusUnauthorized, answer.Body.String(), "token_expired")
+	})
+}
+
+// Two guards on one route are one: the second one takes the first one's word for who it is.
+func TestUsabilityTwoGuards(t *testing.T) {
+	n := newNewcomer(t, nothingWrong)
+	hello := func(c *gin.Context) { c.String(http.StatusOK, middleware.MustClaims(c).Subject) }
+	group := n.router.Group("/", n.auth.Required())
+	group.GET("/twice", n.auth.Required(), hello)
+	group.GET("/renewing", n.auth.AutoRefresh(2*time.Hour), hello)
+	group.GET("/fresh", n.auth.Fresh(time.Minute), n.auth.Allow(func(*gin.Context, middleware.Claims) bool { return true }), hello)
+	bearer := "Bearer " + n.token(middleware.Identity{Subject: "ann"}).AccessToken
+	for _, path := range []string{"/twice", "/renewing", "/fresh"} {
+		answer := n.ask("GET", path, bearer)
+		n.reads(answer, http.StatusOK, answer.Body.String(), "ann")
+		answer = n.ask("GET", path, "")
+		n.reads(answer, http.StatusUnauthorized, answer.Body.String(), "token_missing")
+		if strings.Count(answer.Body.String(), "{") != 1 {
+			t.Errorf("%s is answered twice: %s", path, answer.Body)
+		}
+	}
+}
+
+// The client learns little of why a token is not valid. The application's author reads it in the event.
+func TestUsabilityWhyNotValid(t *testing.T) {
+	n := newNewcomer(t, func(c *middleware.Config) { c.Pair, c.Issuer = true, "https://a.example" })
+	n.router.GET("/me", n.auth.Required())
+	n.router.POST("/refresh", n.auth.RefreshHandler)
+	tokens := n.token(middleware.Identity{Subject: "ann"})
+	elsewhere := newNewcomer(t, func(c *middleware.Config) {
+		c.Keys = []middleware.Key{{Algorithm: middleware.HS256, Key: bytes.Repeat([]byte("x"), 32)}}
+	}).token(middleware.Identity{Subject: "ann"})
+	staging := newNewcomer(t, func(c *middleware.Config) { c.Issuer = "https://b.example" }).token(middleware.Identity{Subject: "ann"})
+	for why, answer := range map[string]func() *httptest.ResponseRecorder{
+		"the signature does not fit":         func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+elsewhere.AccessToken) },
+		"iss is not ours":                    func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+staging.AccessToken) },
+		"the token is for refreshing only":   func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+tokens.RefreshToken) },
+		"the token is not for refreshing":    func() *httptest.ResponseRecorder { return n.ask("POST", "/refresh", "Bearer "+tokens.AccessToken) },
+		"the token has not three segments":   func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer undefined") },
+		"the token has a byte that no token": func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer {{token}}") },
+	} {
+		n.events = nil
+		a := answer()
+		if len(n.events) != 1 {
+			t.Fatalf("%s: there are %d events", why, len(n.events))
+		}
+		n.reads(a, http.StatusUnauthorized, errors.Unwrap(n.events[0].Err).Error(), why)
+		n.reads(a, http.StatusUnauthorized, a.Body.String(), "token_invalid")
+	}
+}
+
+// vet finds a copied Auth, and the compiler a Config without field names.
+func TestUsabilityTools(t *testing.T) {
+	for name, row := range map[string]struct{ body, want string }{
+		"an Auth by value": {`auth, _ := middleware.New(middleware.Config{})
+			copied := *auth
+			_ = &copied`, "copies lock value"},
+		"Config without names": {`_ = middleware.Config{nil, nil}`, "implicit assignment to unexported field"},
+		"Key without names":    {`_ = middleware.Key{"id", middleware.HS256, []byte("k")}`, "implicit assignment to unexported field"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "main.go")
+			source := "package main\nimport \"github.com/ginrefresh/ginrefresh/middleware\"\nfunc main() {\n" + row.body + "\n}\n"
+			if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command("go", "vet", file).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), row.want) {
+				t.Errorf("go vet says %v, %s, want %q", err, out, row.want)
+			}
+		})
+	}
+}
