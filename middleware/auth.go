@@ -20,6 +20,10 @@
 // A refresh replaces the token. The replaced one still passes for the grace of 10 seconds, and its refresh
 // gives the same successor again; after that its return counts as theft and ends the session. So a client
 // must keep the newest token it got, and all its tabs must share it.
+//
+// With [Config].Pair a login gives an access and a refresh token, and what is said here of a replaced token
+// is said of the latter. With [Config].Cookie tokens travel in cookies. R1 to R15 in these comments are the
+// rules in docs/model.md.
 package middleware
 
 import (
@@ -242,8 +246,7 @@ func (a *Auth) verify(ctx context.Context, text string) (*token, error) {
 }
 
 // Refresh swaps a token, expired or not, for the next one of its session (R5–R10); in pair mode a refresh
-// token for the next pair. The error is an [*Error]
-// unless Reload's claims are unusable.
+// token for the next pair. The error is an [*Error] unless Reload's claims are unusable.
 func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
 	tokens, t, err := a.refresh(ctx, text)
 	a.report(ctx, "", EventRefresh, t, err)
@@ -328,7 +331,8 @@ func (a *Auth) RevokeSession(ctx context.Context, sessionID string) error {
 }
 
 // RevokeSubject revokes all that was issued to a subject before (R12): after a change of password, say. A
-// login afterwards works at once. The error is an [*Error].
+// login afterwards works at once. It remembers that for as long as a token lives by the configured lifetimes:
+// see docs/deployment.md before you shorten these. The error is an [*Error].
 func (a *Auth) RevokeSubject(ctx context.Context, subject string) error {
 	if subject == "" {
 		return errors.New("middleware: RevokeSubject was given no subject")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -51,9 +52,9 @@ type Config struct {
 	Authenticate func(c *gin.Context) (Identity, error)
 
 	// Reload looks at the subject again at each refresh and returns the application's claims for the new
-	// token, the old ones if it returns claims.Decode's result. [ErrRefused] means that the session may
-	// not go on; any other error means 503. In both cases the presented token is not used up (R9). nil:
-	// the claims are carried over.
+	// token, all of them: to keep some of the old ones, read them with claims.Decode. [ErrRefused] means
+	// that the session may not go on; any other error means 503. In both cases the presented token is not
+	// used up (R9). nil: the claims are carried over.
 	Reload func(ctx context.Context, claims Claims) (any, error)
 
 	// TTL is how long a token is good for requests. Whole seconds, default 1 hour.
@@ -72,7 +73,8 @@ type Config struct {
 	// seconds, a negative value none: then of two parallel refreshes one counts as reuse.
 	Grace time.Duration
 
-	// Leeway is how far the clocks of the servers may differ where a token's end is checked. Default 0.
+	// Leeway is how far the clocks of the servers may differ where a token's end is checked: each token
+	// is accepted for that much longer. Default 0.
 	Leeway time.Duration
 
 	// StoreTimeout is how long one request waits for the store before it is answered 503. Default 1 second.
@@ -112,11 +114,12 @@ type Config struct {
 	// token until it expires, also after a logout, and in one-token mode after a refresh.
 	DangerouslyIgnoreRevocation bool
 
-	// OnError writes the answer for a refused request in place of the default JSON. Status-independent
-	// headers (WWW-Authenticate, Retry-After) are set before and the handlers behind do not run.
+	// OnError writes the answer for a refused request in place of the default JSON. The status and the
+	// headers WWW-Authenticate and Retry-After are set before; the handlers behind do not run.
 	OnError func(c *gin.Context, err *Error)
 
-	// OnEvent hears of each login, refresh, logout and refusal. It runs before the answer is sent.
+	// OnEvent hears of each login, refresh, logout and refusal. It runs before the answer is sent, so that
+	// the request waits for it, and for many requests at once.
 	OnEvent func(ctx context.Context, e Event)
 }
 
@@ -175,7 +178,7 @@ func (c Config) mistakes() []error {
 			wrong = append(wrong, fmt.Errorf(format, args...))
 		}
 	}
-	check(c.Store != nil, "Store is missing: use store.NewMemory() for a single process, store/boltstore or store/redisstore to survive a restart")
+	check(!isNil(c.Store), "Store is missing: use store.NewMemory() for a single process, store/boltstore or store/redisstore to survive a restart")
 	check(c.TTL >= time.Second && c.TTL%time.Second == 0, "TTL is %v: it must be whole seconds, at least one", c.TTL)
 	check(c.RefreshTTL%time.Second == 0, "RefreshTTL is %v: it must be whole seconds", c.RefreshTTL)
 	check(c.RefreshTTL > c.TTL, "RefreshTTL is %v and TTL %v: RefreshTTL must be longer, or an expired token could not be refreshed", c.RefreshTTL, c.TTL)
@@ -200,6 +203,15 @@ func (c Config) mistakes() []error {
 		wrong = append(wrong, err)
 	}
 	return wrong
+}
+
+// isNil also sees the nil pointer that a constructor returned beside an error that nobody looked at.
+func isNil(store Store) bool {
+	if store == nil {
+		return true
+	}
+	v := reflect.ValueOf(store)
+	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 func (c Config) protection() (*http.CrossOriginProtection, error) {

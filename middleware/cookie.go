@@ -1,7 +1,9 @@
 package middleware
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 
@@ -137,6 +139,20 @@ func (j *cookieJar) fits(tokens Tokens) error {
 		return fmt.Errorf("middleware: the token does not fit into a cookie of %d bytes: put less into the claims", maxCookieBytes)
 	}
 	return nil
+}
+
+// arrive refuses a login whose cookies the browser would drop without a word: Secure ones over plain http. Origin
+// is how the browser itself sees it, also behind a proxy that ends TLS. Browsers trust their own machine.
+func (j *cookieJar) arrive(r *http.Request) error {
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host = r.Host
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	if !j.access.Secure || r.Header.Get("Origin") != "http://"+r.Host || host == "localhost" || ip.IsLoopback() {
+		return nil
+	}
+	return errors.New("middleware: browsers drop Secure cookies over plain http: serve https, or set Cookie.Insecure for development")
 }
 
 func (j *cookieJar) set(c *gin.Context, tokens Tokens) {

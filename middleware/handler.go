@@ -29,6 +29,9 @@ func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 		if err := a.checkOrigin(c); err != nil {
 			return Tokens{}, nil, err
 		}
+		if err := a.cookies.arrive(c.Request); err != nil {
+			return Tokens{}, nil, err
+		}
 	}
 	if c.Request.Body != nil {
 		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxLoginBytes)
@@ -63,6 +66,10 @@ func loginError(err error) error {
 // in a cookie. Mount it as POST, and not behind [Auth.Required]: that refuses what has expired.
 func (a *Auth) RefreshHandler(c *gin.Context) {
 	forbidStoring(c)
+	if a.admitted(c) != nil { // it would work until the first token expires
+		a.refuse(c, errors.New("middleware: RefreshHandler is behind a guard, which refuses the expired tokens that it is for: mount it outside"))
+		return
+	}
 	var tokens Tokens
 	var t *token
 	p, err := a.presentedFor(c, a.cookies.refreshSources())

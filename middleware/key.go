@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -97,7 +98,7 @@ func newKeySet(keys []Key) (*keySet, []error) {
 			err = errors.New("it can sign, but the first key is public only: put the key that signs first")
 		}
 		if err != nil {
-			wrong = append(wrong, fmt.Errorf("Keys[%d]: %w", i, err))
+			wrong = append(wrong, fmt.Errorf("in Keys[%d]: %w", i, err))
 			continue
 		}
 		if i == 0 && compiled.signing != nil {
@@ -188,6 +189,9 @@ func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
 	}
 	if least := method.Hash.Size(); len(secret) < least {
 		return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d: openssl rand -hex %d makes one (RFC 7518 §3.2)", k.Algorithm, least, len(secret), least)
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN ")) {
+		return nil, fmt.Errorf("%s was given a PEM file as its secret, and what may be public is no secret: choose the key's own algorithm and read it with ParsePEM", k.Algorithm)
 	}
 	secret = slices.Clone(secret)
 	return &key{method: newPooledHMAC(method, secret), signing: secret, opening: secret}, nil

@@ -9,7 +9,8 @@ import (
 )
 
 // RevokeHandler is a revocation endpoint (RFC 7009): it ends the session of the form field token, as
-// [Auth.Logout] does, and answers 200, also to what is no token of ours or is over already. Mount it as POST.
+// [Auth.Logout] does, and answers 200, also to what is no token of ours or is over already. Who has a token
+// may end its session, so it needs no guard. Mount it as POST.
 func (a *Auth) RevokeHandler(c *gin.Context) {
 	forbidStoring(c)
 	t, err := a.revokeSent(c)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -211,19 +210,47 @@ func TestUsabilityPanicsAtStart(t *testing.T) {
 	}
 }
 
-// RefreshHandler behind a guard works as long as the token lives, and then says "refresh it" at the refresh.
+// RefreshHandler behind a guard would work as long as the token lives, and then say "refresh it" at the refresh.
 func TestUsabilityRefreshBehindGuard(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNewcomer(t, nothingWrong)
-		n.router.POST("/refresh", n.auth.Required(), n.auth.RefreshHandler)
-		bearer := "Bearer " + n.token(middleware.Identity{Subject: "ann"}).AccessToken
-		if answer := n.ask("POST", "/refresh", bearer); answer.Code != http.StatusOK {
-			t.Errorf("a token that lives: %d %s", answer.Code, answer.Body)
+	n := newNewcomer(t, nothingWrong)
+	n.router.POST("/refresh", n.auth.Required(), n.auth.RefreshHandler)
+	answer := n.ask("POST", "/refresh", "Bearer "+n.token(middleware.Identity{Subject: "ann"}).AccessToken)
+	if answer.Code != http.StatusInternalServerError {
+		t.Errorf("a token that lives is answered %d %s", answer.Code, answer.Body)
+	}
+}
+
+// A browser on http would drop a Secure cookie, and the login would seem to work and be forgotten.
+func TestUsabilitySecureCookieOverHTTP(t *testing.T) {
+	for _, test := range []struct {
+		origin, host string
+		insecure     bool
+		want         int
+	}{
+		{"http://app.example", "app.example", false, http.StatusInternalServerError},
+		{"http://app.example:8080", "app.example:8080", false, http.StatusInternalServerError},
+		{"http://app.example", "app.example", true, http.StatusOK},
+		{"https://app.example", "app.example", false, http.StatusOK},
+		{"http://localhost:8080", "localhost:8080", false, http.StatusOK},
+		{"http://127.0.0.1:8080", "127.0.0.1:8080", false, http.StatusOK},
+		{"http://[::1]:8080", "[::1]:8080", false, http.StatusOK},
+		{"", "app.example", false, http.StatusOK},
+	} {
+		n := newNewcomer(t, func(c *middleware.Config) {
+			c.Cookie = &middleware.Cookie{Insecure: test.insecure}
+			c.Authenticate = func(*gin.Context) (middleware.Identity, error) { return middleware.Identity{Subject: "ann"}, nil }
+		})
+		request := httptest.NewRequest("POST", "/login", nil)
+		request.Host = test.host
+		if test.origin != "" {
+			request.Header.Set("Origin", test.origin)
 		}
-		time.Sleep(2 * time.Hour) // the bubble's clock
-		answer := n.ask("POST", "/refresh", bearer)
-		n.reads(answer, http.StatusUnauthorized, answer.Body.String(), "token_expired")
-	})
+		answer := httptest.NewRecorder()
+		n.router.ServeHTTP(answer, request)
+		if answer.Code != test.want {
+			t.Errorf("login from %q at %q, insecure %v: %d %s, want %d", test.origin, test.host, test.insecure, answer.Code, answer.Body, test.want)
+		}
+	}
 }
 
 // Two guards on one route are one: the second one takes the first one's word for who it is.
@@ -295,5 +322,19 @@ func TestUsabilityTools(t *testing.T) {
 				t.Errorf("go vet says %v, %s, want %q", err, out, row.want)
 			}
 		})
+	}
+}
+
+// A constructor's error that nobody looked at leaves a nil pointer, which is no nil interface.
+func TestUsabilityNilStoreAndPEMSecret(t *testing.T) {
+	var forgotten *store.Memory
+	_, err := middleware.New(middleware.Config{
+		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte("\n-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----")}},
+		Store: forgotten,
+	})
+	for _, words := range []string{"Store is missing", "ParsePEM"} {
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("New says %v, want it to say %q", err, words)
+		}
 	}
 }
