@@ -75,6 +75,9 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
+	if after[`ginrefresh_token_cache_total{result="miss"}`] == 0 {
+		t.Errorf("the token cache is not counted: %v", after)
+	}
 	for name := range after {
 		if strings.Contains(name, "admin") || strings.Contains(name, "alice") {
 			t.Errorf("the series %s names a user", name)
@@ -177,7 +180,7 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("the dashboard asks for %s, there are %q", name, slices.Sorted(maps.Keys(known)))
 		}
 	}
-	for _, name := range []string{"ginrefresh_events_total", "ginrefresh_store_duration_seconds_bucket", "ginrefresh_store_errors_total", "ginrefresh_blacklist_records"} {
+	for _, name := range []string{"ginrefresh_events_total", "ginrefresh_store_duration_seconds_bucket", "ginrefresh_store_errors_total", "ginrefresh_blacklist_records", "ginrefresh_token_cache_total"} {
 		if !used[name] {
 			t.Errorf("the dashboard does not show %s", name)
 		}
