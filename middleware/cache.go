@@ -33,22 +33,31 @@ func newVerifier(keys *keySet, cacheSize int) *verifier {
 type tokenCache struct {
 	tokens *otter.Cache[string, *token]
 
-	// seen has a trace of tokens that came once. Only a token that comes again is kept: a crowd that
-	// passes by once costs nothing and pushes nobody out.
-	seen []atomic.Uint32
+	// seen has traces of tokens that came once. Only a token that comes again is kept: a crowd that passes
+	// by once costs nothing and pushes nobody out.
+	seen []traces
 	seed maphash.Seed
 }
 
-const leastSeen = 1 << 10
+// traces are the last few tokens of those that fall into one bucket, the latest first.
+type traces [4]atomic.Uint32
+
+// add reports whether the trace was there, and puts it first. Two goroutines at once may lose one: then that
+// token has to come once more.
+func (b *traces) add(trace uint32) bool {
+	carried := trace
+	for i := range b {
+		if carried = b[i].Swap(carried); carried == trace {
+			return true
+		}
+	}
+	return false
+}
 
 func newTokenCache(size int) *tokenCache {
-	slots := leastSeen
-	for slots < size {
-		slots *= 2
-	}
 	return &tokenCache{
 		tokens: otter.Must(&otter.Options[string, *token]{MaximumSize: size, StatsRecorder: stats.NewCounter()}),
-		seen:   make([]atomic.Uint32, slots),
+		seen:   make([]traces, size/2+1), // room for twice as many traces as tokens
 		seed:   maphash.MakeSeed(),
 	}
 }
@@ -66,8 +75,7 @@ func (c *tokenCache) put(text string, t *token) {
 		return
 	}
 	hash := maphash.String(c.seed, text)
-	slot, trace := &c.seen[hash%uint64(len(c.seen))], uint32(hash>>32)|1
-	if slot.Swap(trace) == trace {
+	if c.seen[hash%uint64(len(c.seen))].add(uint32(hash>>32) | 1) { // 0 is an empty place
 		c.tokens.Set(strings.Clone(text), t)
 	}
 }
