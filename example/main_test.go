@@ -359,7 +359,9 @@ func TestShutdown(t *testing.T) {
 	s := start(t)
 	s.client.Transport.(*http.Transport).ExpectContinueTimeout = patience
 	reading, body := make(chan struct{}), `{"username":"admin","password":"admin"}`
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(reading) }})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got100Continue: func() { close(reading) }})
 	fromClient, typing := io.Pipe()
 	request, err := http.NewRequestWithContext(ctx, "POST", s.url+"/login", fromClient)
 	if err != nil {
@@ -386,7 +388,7 @@ func TestShutdown(t *testing.T) {
 	for tick := time.Tick(5 * time.Millisecond); s.listens(); {
 		<-tick
 	}
-	_, _ = io.WriteString(typing, body)
+	go func() { _, _ = io.WriteString(typing, body) }()
 	if got := <-status; got != http.StatusOK {
 		t.Errorf("the login that was under way is answered %d, want 200", got)
 	}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/ginrefresh/ginrefresh/bench/internal/contest"
+	"github.com/ginrefresh/ginrefresh/bench/internal/report"
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// What the project wants of itself, with the memory store.
+const (
+	leastOfHeader    = 0.95
+	leastOfGinJWT    = 1.8
+	leastOfGinJWTRSA = 3.6
+)
+
+type document struct {
+	servers []*server
+	options
+}
+
+func (d document) find(algorithm middleware.Algorithm, id, store string) *server {
+	for _, s := range d.servers {
+		if s.Algorithm == algorithm && s.Contestant == id && s.Store == store {
+			return s
+		}
+	}
+	return nil
+}
+
+// against is how many times the requests of the other server this one answers.
+func (d document) against(s *server, id string) float64 {
+	other := d.find(s.Algorithm, id, noStore).perSecond()
+	if other == 0 {
+		return 0
+	}
+	return s.perSecond() / other
+}
+
+func (d document) table() string {
+	table := report.Table{Head: []string{"", "algorithm", "× Gin + header + `c.Set`", "× gin-jwt", "requests/s", "p50, µs", "p99, µs", "p99.9, µs"}}
+	for _, s := range d.servers {
+		table.Row(s.name(), string(s.Algorithm),
+			"×"+report.Number(d.against(s, contest.Header)), "×"+report.Number(d.against(s, contest.GinJWT)), report.Thousands(s.perSecond()),
+			report.Thousands(s.quantile(0.5)), report.Thousands(s.quantile(0.99)), report.Thousands(s.quantile(0.999)))
+	}
+	return table.String()
+}
+
+func (d document) goals() []report.Goal {
+	var goals []report.Goal
+	for _, g := range []struct {
+		algorithm middleware.Algorithm
+		least     float64 // × gin-jwt
+	}{{middleware.HS256, leastOfGinJWT}, {middleware.RS256, leastOfGinJWTRSA}} {
+		ours := d.find(g.algorithm, contest.Ours, memory)
+		text := fmt.Sprintf("%s, memory: requests/s, × ", g.algorithm)
+		goals = append(goals,
+			report.Goal{Text: text + "Gin + header + `c.Set`", Got: d.against(ours, contest.Header), Limit: leastOfHeader, Least: true},
+			report.Goal{Text: text + "gin-jwt", Got: d.against(ours, contest.GinJWT), Limit: g.least, Least: true})
+	}
+	return goals
+}
+
+func (d document) section() string {
+	goals, _ := report.Goals(d.goals())
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("## Over the loopback\n")
+	p("%s; medians of %d rounds of %v each.\n", report.Machine(), d.rounds, d.limit.duration)
+	p("Each server is a process with one processor (GOMAXPROCS=1%s), on net/http, and answers the same bytes: 1,000 tokens in", pinning())
+	p("turn, over %d connections that stay open. So it is at its limit, and the latencies are those of a server there. Most of a", d.limit.connections)
+	p("request's time is net/http's and the kernel's, which is why the ratios are nearer to 1 than those above.\n")
+	p("%s", d.table())
+	p("With Redis a request waits for a round trip, and Redis and the generator of the load share what the server leaves over. With")
+	p("MaxStaleness of a second an answer of Redis is used again for so long: a logout through another process counts up to a")
+	p("second later.\n")
+	p("%s", goals)
+	return b.String()
+}
+
+func pinning() string {
+	if os.Getenv(pinned) == "" {
+		return ""
+	}
+	return ", pinned to the first one, which nobody else here uses"
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/ginrefresh/ginrefresh/bench/internal/contest"
+	"github.com/ginrefresh/ginrefresh/bench/internal/report"
+)
+
+// server is a process that serves one contestant, and what was measured of it.
+type server struct {
+	setup
+	address  string
+	requests [][]byte
+	legs     []leg
+	command  *exec.Cmd
+	stdin    io.Closer
+}
+
+// start runs this program again as a server, on one processor.
+func start(s setup, requests [][]byte) (*server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.Command(self, "-serve")
+	if os.Getenv(pinned) != "" {
+		command = exec.Command("taskset", "-c", "0", self, "-serve")
+	}
+	command.Env = append(os.Environ(), "GOMAXPROCS=1")
+	command.Stderr = os.Stderr
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	running := &server{setup: s, requests: requests, command: command, stdin: stdin}
+	if err := json.NewEncoder(stdin).Encode(s); err != nil {
+		running.stop()
+		return nil, err
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		running.stop()
+		return nil, errors.New("the server has not started")
+	}
+	running.address = strings.TrimSpace(line)
+	return running, nil
+}
+
+func (s *server) stop() {
+	_ = s.stdin.Close()
+	_ = s.command.Wait()
+}
+
+func (s *server) name() string {
+	name := contest.Find(s.Contestant).Label
+	if s.Store != noStore {
+		name += ", " + s.Store
+	}
+	return name
+}
+
+// median of a figure over the rounds.
+func (s *server) median(figure func(leg) float64) float64 {
+	if s == nil {
+		return 0
+	}
+	values := make([]float64, len(s.legs))
+	for i, l := range s.legs {
+		values[i] = figure(l)
+	}
+	return report.Median(values)
+}
+
+func (s *server) perSecond() float64 {
+	return s.median(func(l leg) float64 { return l.perSecond })
+}
+
+// quantile is in microseconds.
+func (s *server) quantile(share float64) float64 {
+	return s.median(func(l leg) float64 { return float64(l.latencies.quantile(share).Nanoseconds()) / 1000 })
+}
