@@ -69,12 +69,15 @@ func (c *tokenCache) get(text string) (*token, bool) {
 	return c.tokens.GetIfPresent(text)
 }
 
+// signatureTail is as much of a token as tells it from all others: 256 bits of its signature.
+const signatureTail = 43
+
 // put keeps a genuine token if it came before. The key is a copy, as text may be a part of a whole body.
 func (c *tokenCache) put(text string, t *token) {
 	if c == nil || t.kind != accessKind {
 		return
 	}
-	hash := maphash.String(c.seed, text)
+	hash := maphash.String(c.seed, text[max(0, len(text)-signatureTail):])
 	if c.seen[hash%uint64(len(c.seen))].add(uint32(hash>>32) | 1) { // 0 is an empty place
 		c.tokens.Set(strings.Clone(text), t)
 	}

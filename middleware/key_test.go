@@ -924,6 +924,10 @@ func TestR1KeysOfTheToken(t *testing.T) {
 		head := map[string]any{"alg": "ES256", "typ": "JWT", "kid": listed["kid"], member: value}
 		verifies(t, "our own signature beside a "+member, auth, signedWith(p256(), head, m), "")
 	}
+	for _, alg := range []string{"none", "HS256", "RS256", "ES384", "EdDSA", "es256", ""} { // the algorithm is the key's
+		head := map[string]any{"alg": alg, "typ": "JWT", "kid": listed["kid"]}
+		verifies(t, "R1: our own signature under alg "+alg, auth, signedWith(p256(), head, m), middleware.CodeTokenInvalid)
+	}
 	if n := fetched.Load(); n != 0 {
 		t.Errorf("R1: the forger's server was asked %d times", n)
 	}

@@ -179,27 +179,21 @@ func (s *keySet) verify(text string) (header, []byte, error) {
 	return h, payload, nil
 }
 
-// split takes a token apart and refuses what cannot be one before anything looks into it.
+// split takes a token apart and refuses what cannot be one before anything looks into it. Of the bytes that
+// are not base64url it looks for line ends alone: the decoder passes over these, and refuses the others.
 func split(text string) (header, payload, signature string, err error) {
 	if len(text) > maxTokenBytes {
 		return "", "", "", malformed("the token is too long")
 	}
-	var dots [2]int
-	n := 0
-	for i := range len(text) {
-		switch c := text[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		case c == '.' && n < len(dots):
-			dots[n] = i
-			n++
-		default:
-			return "", "", "", malformed("the token has a byte that no token has")
-		}
+	if strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\r') >= 0 {
+		return "", "", "", malformed("the token has a line end in it")
 	}
-	if n < len(dots) {
+	header, rest, two := strings.Cut(text, ".")
+	payload, signature, three := strings.Cut(rest, ".")
+	if !two || !three {
 		return "", "", "", malformed("the token has not three segments")
 	}
-	return text[:dots[0]], text[dots[0]+1 : dots[1]], text[dots[1]+1:], nil
+	return header, payload, signature, nil
 }
 
 // parsePayload reads claims whose signature is known to be good.

@@ -41,10 +41,10 @@ func (d document) against(s *server, id string) float64 {
 }
 
 func (d document) table() string {
-	table := report.Table{Head: []string{"", "algorithm", "× Gin + header + `c.Set`", "× gin-jwt", "requests/s", "p50, µs", "p99, µs", "p99.9, µs"}}
+	table := report.Table{Head: []string{"", "algorithm", "× Gin + header + `c.Set`", "× gin-jwt", "requests/s", "server's processor, µs/request", "p50, µs", "p99, µs", "p99.9, µs"}}
 	for _, s := range d.servers {
 		table.Row(s.name(), string(s.Algorithm),
-			"×"+report.Number(d.against(s, contest.Header)), "×"+report.Number(d.against(s, contest.GinJWT)), report.Thousands(s.perSecond()),
+			"×"+report.Number(d.against(s, contest.Header)), "×"+report.Number(d.against(s, contest.GinJWT)), report.Thousands(s.perSecond()), report.Number(s.processor()),
 			report.Thousands(s.quantile(0.5)), report.Thousands(s.quantile(0.99)), report.Thousands(s.quantile(0.999)))
 	}
 	return table.String()
@@ -71,9 +71,10 @@ func (d document) section() string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("## Over the loopback\n")
 	p("%s; medians of %d rounds of %v each.\n", report.Machine(), d.rounds, d.limit.duration)
-	p("Each server is a process with one processor (GOMAXPROCS=1%s), on net/http, and answers the same bytes: 1,000 tokens in", pinning())
-	p("turn, over %d connections that stay open. So it is at its limit, and the latencies are those of a server there. Most of a", d.limit.connections)
-	p("request's time is net/http's and the kernel's, which is why the ratios are nearer to 1 than those above.\n")
+	p("Each server is a process with one processor (GOMAXPROCS=1%s),", pinning())
+	p("on net/http, and answers the same bytes: 1,000 tokens in turn, over %d connections that stay open. So it is at its limit,", d.limit.connections)
+	p("and the latencies are those of a server there. Most of a request's time is net/http's and the kernel's, which is why the")
+	p("ratios are nearer to 1 than those above.\n")
 	p("%s", d.table())
 	p("With Redis a request waits for a round trip, and Redis and the generator of the load share what the server leaves over. With")
 	p("MaxStaleness of a second an answer of Redis is used again for so long: a logout through another process counts up to a")
@@ -86,5 +87,5 @@ func pinning() string {
 	if os.Getenv(pinned) == "" {
 		return ""
 	}
-	return ", pinned to the first one, which nobody else here uses"
+	return ", pinned to the first one, which the load's generator keeps off"
 }

@@ -15,6 +15,7 @@ import (
 // leg is what one server did in one round.
 type leg struct {
 	perSecond float64
+	processor time.Duration // of the server
 	latencies histogram
 }
 

@@ -171,7 +171,9 @@ func measure(ctx context.Context, servers []*server, o options) error {
 		log.Printf("round %d of %d", round+1, o.rounds)
 		for i := range servers {
 			s := servers[(round+i)%len(servers)]
+			before := processorTime(s.pid())
 			l, err := drive(ctx, s.address, s.requests, o.limit)
+			l.processor = processorTime(s.pid()) - before
 			if err == nil {
 				err = ctx.Err()
 			}

@@ -65,6 +65,8 @@ func (s *server) stop() {
 	_ = s.command.Wait()
 }
 
+func (s *server) pid() int { return s.command.Process.Pid }
+
 func (s *server) name() string {
 	name := contest.Find(s.Contestant).Label
 	if s.Store != noStore {
@@ -92,4 +94,11 @@ func (s *server) perSecond() float64 {
 // quantile is in microseconds.
 func (s *server) quantile(share float64) float64 {
 	return s.median(func(l leg) float64 { return float64(l.latencies.quantile(share).Nanoseconds()) / 1000 })
+}
+
+// processor is the microseconds of its processor that a request takes.
+func (s *server) processor() float64 {
+	return s.median(func(l leg) float64 {
+		return l.processor.Seconds() * 1e6 / float64(max(1, l.latencies.count))
+	})
 }
