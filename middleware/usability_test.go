@@ -284,12 +284,12 @@ func TestUsabilityWhyNotValid(t *testing.T) {
 	}).token(middleware.Identity{Subject: "ann"})
 	staging := newNewcomer(t, func(c *middleware.Config) { c.Issuer = "https://b.example" }).token(middleware.Identity{Subject: "ann"})
 	for why, answer := range map[string]func() *httptest.ResponseRecorder{
-		"the signature does not fit":         func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+elsewhere.AccessToken) },
-		"iss is not ours":                    func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+staging.AccessToken) },
-		"the token is for refreshing only":   func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+tokens.RefreshToken) },
-		"the token is not for refreshing":    func() *httptest.ResponseRecorder { return n.ask("POST", "/refresh", "Bearer "+tokens.AccessToken) },
-		"the token has not three segments":   func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer undefined") },
-		"the token has a byte that no token": func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer {{token}}") },
+		"the signature does not fit":           func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+elsewhere.AccessToken) },
+		"iss is not ours":                      func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+staging.AccessToken) },
+		"the token is for refreshing only":     func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+tokens.RefreshToken) },
+		"the token is not for refreshing":      func() *httptest.ResponseRecorder { return n.ask("POST", "/refresh", "Bearer "+tokens.AccessToken) },
+		"the token has not three segments":     func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer undefined") },
+		"a segment is not canonical base64url": func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer {{a}}.{{b}}.{{c}}") },
 	} {
 		n.events = nil
 		a := answer()
