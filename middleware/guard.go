@@ -46,7 +46,8 @@ func (a *Auth) Optional() gin.HandlerFunc {
 // refresh window, or has less than within left (0: only what has expired), is refreshed before the handler
 // runs: the handler sees the new claims, and the answer carries the new token as Authorization: Bearer, or
 // as cookie where the old one came as such. The client must use that one from then on, as the old one passes
-// for the grace only; its later return ends the session (R8). For one-token mode.
+// for the grace only; its later return ends the session (R8). For one-token mode, and in place of Required:
+// behind it nothing expired arrives.
 func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 	if within < 0 {
 		panic("middleware: AutoRefresh expects within >= 0")
