@@ -99,8 +99,8 @@ func parseFlags(args []string, output io.Writer) (settings, error) {
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}
-	if s.ttl <= 0 || s.refreshTTL <= 0 { // in Config 0 is the default
-		return settings{}, errors.New("example: -ttl and -refresh-ttl must be longer than 0")
+	if s.ttl == 0 || s.refreshTTL == 0 { // in Config 0 is the default
+		return settings{}, errors.New("example: -ttl and -refresh-ttl must not be 0")
 	}
 	if flags.NArg() > 0 {
 		return settings{}, fmt.Errorf("example: unexpected argument %q", flags.Arg(0))

@@ -310,6 +310,8 @@ func TestBadFlags(t *testing.T) {
 		"-ttl 1ms":                "TTL",
 		"-ttl 1m -refresh-ttl 1m": "RefreshTTL",
 		"-ttl -1s":                "TTL",
+		"-ttl 0":                  "must not be 0",
+		"-refresh-ttl 0s":         "must not be 0",
 		"-idle-ttl 1s":            "IdleTTL",
 		"-grace 6m":               "Grace",
 		"-leeway -1s":             "Leeway",
