@@ -1,4 +1,4 @@
-// Package redisstore has the blacklist that many machines share, in Redis 6.2 or later or Valkey.
+// Package redisstore has the blacklist that many machines share, in Redis 6.2 or later.
 //
 // It takes your rueidis client, for one server, Sentinel or Cluster, and neither dials nor closes it:
 //
