@@ -88,7 +88,7 @@ func decodeRecord(value string) (record, error) {
 		r.iat, ok[2] = parseInstant(iat)
 	}
 	if ok != [3]bool{true, true, true} {
-		return record{}, errRecord
+		return record{}, failed(CodeStoreUnavailable, errRecord)
 	}
 	return r, nil
 }
@@ -99,7 +99,7 @@ func decodeCutoff(value string) (int64, error) {
 	}
 	cutoff, ok := parseInstant(value)
 	if !ok {
-		return 0, errRecord
+		return 0, failed(CodeStoreUnavailable, errRecord)
 	}
 	return cutoff, nil
 }

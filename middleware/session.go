@@ -168,13 +168,18 @@ func (s *sessions) latestDeadline(t *token) int64 {
 	return t.authTime + int64(s.refreshTTL/time.Second)
 }
 
+// deadlineOf is the session's deadline. An access token of pair mode does not know it, but the configured window
+// is the longest.
+func (s *sessions) deadlineOf(t *token) int64 {
+	if t.deadline == 0 {
+		return s.latestDeadline(t)
+	}
+	return t.deadline
+}
+
 // lastSecond is when the session's last token dies: one issued just before the deadline (R9).
 func (s *sessions) lastSecond(t *token) int64 {
-	deadline := t.deadline
-	if deadline == 0 { // an access token of pair mode does not know, but the configured window is the longest
-		deadline = s.latestDeadline(t)
-	}
-	return max(deadline+t.ttl, t.exp)
+	return max(s.deadlineOf(t)+t.ttl, t.exp)
 }
 
 // forgetAt is when the session's record may go: nothing that it revokes lives any more (R13). The leeway
@@ -200,6 +205,17 @@ type entry struct {
 	value string // the record's text, to be swapped
 }
 
+// refusal is what a request with the token is answered, nil if it passes (R3, R4).
+func (e entry) refusal() error {
+	switch e.standing {
+	case revoked:
+		return over(CodeTokenRevoked)
+	case replaced:
+		return fail(CodeTokenRevoked)
+	}
+	return nil
+}
+
 // look asks the blacklist about a token.
 func (s *sessions) look(v *visit, t *token) (entry, error) {
 	values, err := v.lookup(t.sessionKey, t.subjectKey)
@@ -216,11 +232,11 @@ func (s *sessions) judge(t *token, values [2]string) (entry, error) {
 	}
 	session, err := decodeRecord(values[0])
 	if err != nil {
-		return entry{}, failed(CodeStoreUnavailable, err)
+		return entry{}, err
 	}
 	cutoff, err := decodeCutoff(values[1])
 	if err != nil {
-		return entry{}, failed(CodeStoreUnavailable, err)
+		return entry{}, err
 	}
 	e := entry{record: session, value: values[0]}
 	switch {
@@ -261,15 +277,10 @@ func (s *sessions) stands(ctx context.Context, t *token) error {
 	} else {
 		e, err = s.look(s.visit(ctx), t)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case e.standing == revoked:
-		return over(CodeTokenRevoked)
-	case e.standing == replaced:
-		return fail(CodeTokenRevoked)
 	}
-	return nil
+	return e.refusal()
 }
 
 // active reports whether a token of either kind is good for anything (R2–R5).
@@ -343,15 +354,13 @@ func (s *sessions) renew(ctx context.Context, t *token, within time.Duration, pr
 	}
 	v := s.visit(ctx)
 	e, err := s.look(v, t)
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, err
-	case e.standing == revoked:
-		return false, over(CodeTokenRevoked)
-	case e.standing == replaced:
+	}
+	if e.standing == replaced {
 		return false, s.reuse(v, t)
 	}
-	return false, nil
+	return false, e.refusal()
 }
 
 // remaining is how long t lives by its own exp.
@@ -401,19 +410,15 @@ func (s *sessions) logoutAll(ctx context.Context, t *token) error {
 	if err != nil {
 		return err
 	}
-	if e.standing >= replaced {
-		return fail(CodeTokenRevoked)
+	if err := e.refusal(); err != nil {
+		return err
 	}
 	return s.revokeSubject(v, t.subject)
 }
 
 // mattersStill refuses a token that is expired and whose session can be refreshed no more.
 func (s *sessions) mattersStill(t *token, now time.Time) error {
-	deadline := t.deadline
-	if deadline == 0 {
-		deadline = s.latestDeadline(t)
-	}
-	if !s.before(now, max(t.exp, deadline)) {
+	if !s.before(now, max(t.exp, s.deadlineOf(t))) {
 		return fail(CodeRefreshExpired)
 	}
 	return nil
@@ -432,7 +437,7 @@ func (s *sessions) revokeSubject(v *visit, subject string) error {
 	return v.update(subjectKey(subject), func(value string) (string, time.Time, bool, error) {
 		old, err := decodeCutoff(value)
 		if err != nil {
-			return "", time.Time{}, false, failed(CodeStoreUnavailable, err)
+			return "", time.Time{}, false, err
 		}
 		cutoff := s.instant(0) + clockSkew.Microseconds()
 		if old > 0 {
@@ -447,9 +452,5 @@ func (s *sessions) subjectCutoff(ctx context.Context, subject string) (int64, er
 	if err != nil {
 		return 0, err
 	}
-	cutoff, err := decodeCutoff(value)
-	if err != nil {
-		return 0, failed(CodeStoreUnavailable, err)
-	}
-	return cutoff, nil
+	return decodeCutoff(value)
 }
