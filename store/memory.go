@@ -8,6 +8,7 @@ package store
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/ginrefresh/ginrefresh/store/internal/expiring"
@@ -50,6 +51,12 @@ func (m *Memory) CompareAndSwap(ctx context.Context, key, old, new string, expir
 // Peek returns the key's value, "" if it is absent or past its expiry. It does not allocate.
 func (m *Memory) Peek(key string) string {
 	return m.records.Peek(key)
+}
+
+// Version counts the changes to the key, and to about a thousandth of all others, as the
+// middleware's Peeker wants it: it is odd while a change is under way.
+func (m *Memory) Version(key string) *atomic.Uint64 {
+	return m.records.Version(key)
 }
 
 // Len returns how many records are held, with the expired records that await the sweeper.

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -98,6 +99,12 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 // that the store is closed: do not serve requests any longer then.
 func (s *Store) Peek(key string) string {
 	return s.memory.Peek(key)
+}
+
+// Version counts the changes to the key, and to about a thousandth of all others, in memory: it
+// is odd while a change is under way.
+func (s *Store) Version(key string) *atomic.Uint64 {
+	return s.memory.Version(key)
 }
 
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ var checks = []struct {
 	{"no lost update", checkNoLostUpdate},
 	{"many keys at once", checkManyKeysAtOnce},
 	{"ended context", checkEndedContext},
+	{"version", checkVersion},
 }
 
 // patience bounds every single call and every wait for something that must happen.
@@ -454,4 +456,70 @@ func checkEndedContext(tb tb, s Store) {
 	}
 	t.want(absent, "")
 	t.want(present, "1")
+}
+
+// checkVersion is for stores that have Peek.
+func checkVersion(tb tb, s Store) {
+	p, ok := s.(peeker)
+	if !ok {
+		return
+	}
+	t := newTester(tb, s)
+	key := t.prefix + "key"
+	version := p.Version(key)
+	if version != p.Version(key) {
+		t.Fatalf("Version returned two counters for one key")
+	}
+	if version.Load()%2 == 1 { // it cannot tell, and must not seem to
+		t.mustSwap(key, "", "1", inAnHour())
+		if version.Load()%2 == 0 {
+			t.Fatalf("the version was odd while nothing changed, and is even now: it must be odd always, or only during a change")
+		}
+		return
+	}
+	for _, step := range []struct {
+		old, new string
+		expires  time.Time
+	}{{"", "1", inAnHour()}, {"1", "2", inAnHour()}, {"2", "3", time.Now().Add(-time.Hour)}} {
+		before := version.Load()
+		t.mustSwap(key, step.old, step.new, step.expires)
+		if after := version.Load(); after <= before || after%2 == 1 {
+			t.Fatalf("the version was %d before a swap from %q to %q, and %d after it", before, step.old, step.new, after)
+		}
+	}
+	t.watchVersion(p, t.prefix+"counter")
+}
+
+// watchVersion counts, and reads meanwhile: what changes while the version is even and stands still was not announced.
+func (t tester) watchVersion(p peeker, key string) {
+	t.Helper()
+	var counted atomic.Bool
+	err := together(4, func(ctx context.Context, i int) error {
+		if i == 0 {
+			defer counted.Store(true)
+			for range 200 {
+				if err := increment(ctx, t.store, key); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		version := p.Version(key)
+		for !counted.Load() {
+			before := version.Load()
+			first := p.Peek(key)
+			runtime.Gosched() // to the goroutine that counts
+			if before%2 == 1 {
+				continue
+			}
+			second := p.Peek(key)
+			if first != second && version.Load() == before {
+				return fmt.Errorf("a key's value went from %q to %q, and its version stayed %d", first, second, before)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("reading while a counter goes up: %v", err)
+	}
 }

@@ -16,6 +16,7 @@ package storetest
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -27,9 +28,10 @@ type Store interface {
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
-// peeker is middleware.Peeker. A store that has the method promises that it answers as Get does.
+// peeker is middleware.Peeker. A store that has the methods promises that Peek answers as Get does.
 type peeker interface {
 	Peek(key string) string
+	Version(key string) *atomic.Uint64
 }
 
 // Run tests the stores that newStore returns against the contract, one subtest and one call of newStore per

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -16,8 +17,10 @@ import (
 type plain struct {
 	faults
 	mu      sync.Mutex
+	reading sync.RWMutex // of records, for who does not hold mu
 	records map[string]record
 	writes  int
+	version atomic.Uint64 // of all keys
 }
 
 type faults struct {
@@ -39,6 +42,9 @@ type faults struct {
 	deletesOnLost  bool // a lost swap drops the record
 	stalePeek      bool
 	forgets        bool // every 7th write
+	frozenVersion  bool
+	lateVersion    bool // goes up after the change only
+	earlyVersion   bool // goes up before the change only, and is never odd
 }
 
 type record struct {
@@ -100,7 +106,7 @@ func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	}
 	if !same || p.neverSwaps {
 		if p.deletesOnLost {
-			delete(p.records, p.key(key))
+			p.write(key, record{})
 		}
 		return false, nil
 	}
@@ -122,16 +128,38 @@ func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	if p.writes++; p.forgets && p.writes%7 == 0 {
 		return true, nil
 	}
-	p.records[p.key(key)] = record{new, expires}
+	p.write(key, record{new, expires})
 	return true, nil
 }
+
+// write lets Peek in between its steps.
+func (p *plain) write(key string, r record) {
+	before, after := uint64(1), uint64(1)
+	switch {
+	case p.frozenVersion:
+		before, after = 0, 0
+	case p.lateVersion:
+		before, after = 0, 2
+	case p.earlyVersion:
+		before, after = 2, 0
+	}
+	p.version.Add(before)
+	runtime.Gosched()
+	p.reading.Lock()
+	p.records[p.key(key)] = r
+	p.reading.Unlock()
+	runtime.Gosched()
+	p.version.Add(after)
+}
+
+func (p *plain) Version(string) *atomic.Uint64 { return &p.version }
 
 func (p *plain) Peek(key string) string {
 	if p.stalePeek {
 		return ""
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.reading.RLock()
+	defer p.reading.RUnlock()
 	return p.read(key)
 }
 
@@ -202,6 +230,9 @@ func TestEveryBreachIsFound(t *testing.T) {
 		{faults{deletesOnLost: true}, "wrong old value", "drops the record when a swap is lost"},
 		{faults{stalePeek: true}, "swap", "answers Peek with something else"},
 		{faults{forgets: true}, "many keys at once", "loses a write"},
+		{faults{frozenVersion: true}, "version", "announces no change"},
+		{faults{lateVersion: true}, "version", "announces a change when it can be read already"},
+		{faults{earlyVersion: true}, "version", "announces a change and does not say when it is complete"},
 	} {
 		found[breach.check] = true
 		t.Run(breach.store+"/"+breach.check, func(t *testing.T) {

@@ -7,7 +7,6 @@ package expiring
 
 import (
 	"hash/maphash"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +47,9 @@ type Stats struct {
 
 // Map is an expiring map. Use [New].
 type Map struct {
-	seed   maphash.Seed
-	shards [shardCount]shard
+	seed     maphash.Seed
+	shards   [shardCount]shard
+	versions [shardCount]atomic.Uint64 // of the shards; in one place, as readers want nothing else most of the time
 
 	stop     chan struct{}
 	stopOnce sync.Once
@@ -76,33 +76,47 @@ func New() *Map {
 	return m
 }
 
-func (m *Map) shard(key string) *shard {
-	return &m.shards[maphash.String(m.seed, key)%shardCount]
+// index is the key's shard.
+func (m *Map) index(key string) uint64 {
+	return maphash.String(m.seed, key) % shardCount
 }
 
 // Peek returns the key's value, "" if it is absent or past its expiry. It does not allocate.
 func (m *Map) Peek(key string) string {
-	return m.shard(key).peek(key)
+	return m.shards[m.index(key)].peek(key)
+}
+
+// Version counts the changes to the key and to those that share its shard, each twice: before it can be read and when it is
+// done. So it is odd while one is under way.
+func (m *Map) Version(key string) *atomic.Uint64 {
+	return &m.versions[m.index(key)]
 }
 
 // CompareAndSwap sets key to value, expiring at expires, if its value is old, and reports whether it did.
 func (m *Map) CompareAndSwap(key, old, value string, expires time.Time) bool {
-	s := m.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.peek(key) != old {
+	i := m.index(key)
+	m.shards[i].mu.Lock()
+	defer m.shards[i].mu.Unlock()
+	if m.shards[i].peek(key) != old {
 		return false
 	}
-	s.set(key, value, expires)
+	m.set(i, key, value, expires)
 	return true
 }
 
 // Set sets key to value, expiring at expires. Where that is past, the key is absent afterwards.
 func (m *Map) Set(key, value string, expires time.Time) {
-	s := m.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.set(key, value, expires)
+	i := m.index(key)
+	m.shards[i].mu.Lock()
+	defer m.shards[i].mu.Unlock()
+	m.set(i, key, value, expires)
+}
+
+// set is for who holds the shard.
+func (m *Map) set(i uint64, key, value string, expires time.Time) {
+	m.versions[i].Add(1)
+	defer m.versions[i].Add(1)
+	m.shards[i].set(key, value, expires)
 }
 
 func (s *shard) peek(key string) string {
@@ -128,8 +142,10 @@ func (s *shard) set(key, value string, expires time.Time) {
 		c = gocache.New(gocache.NoExpiration, 0) // 0: no janitor
 		s.cache.Store(c)
 	}
-	// A key may be a part of a whole token, which it would keep in memory as long as itself.
-	c.Set(strings.Clone(key), strings.Clone(value), lifetime)
+	// A copy, as a key may be a part of a whole token, which it would keep in memory as long as itself. One for both, as
+	// the collector has to look at each piece of memory.
+	both := key + value
+	c.Set(both[:len(key)], both[len(key):], lifetime)
 	s.peak = max(s.peak, c.ItemCount())
 }
 
