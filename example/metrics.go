@@ -85,7 +85,7 @@ func (m *metrics) watch(auth *middleware.Auth) {
 	counter := func(result string, value func() uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name:        "ginrefresh_token_cache_total",
-			Help:        "Tokens that were found in the cache of verified tokens, and those that were not.",
+			Help:        "Genuine tokens that were found in the cache of verified tokens, and those that were not.",
 			ConstLabels: prometheus.Labels{"result": result},
 		}, func() float64 { return float64(value()) })
 	}

@@ -221,28 +221,35 @@ func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 	return claimsOf(t), nil
 }
 
-// decode returns what a genuine token says, from the cache if it came before.
+// decode returns what a genuine token says.
 func (a *Auth) decode(text string) (*token, error) {
+	t, _, err := a.recall(text)
+	return t, err
+}
+
+// recall returns what a genuine token says, and its watch if it came before and is in the cache.
+func (a *Auth) recall(text string) (*token, *watch, error) {
 	v := a.verifier.Load()
-	if t, ok := v.cache.get(text); ok {
-		return t, nil
+	hash := v.cache.hash(text)
+	if known := v.cache.get(hash, text); known != nil {
+		return &known.token, &known.watch, nil
 	}
 	t, err := a.codec.decode(v.keys, text)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	t.owner = a
-	v.cache.put(text, t)
-	return t, nil
+	v.cache.put(hash, text, t, &a.sessions.blacklist)
+	return t, nil, nil
 }
 
 // verify returns the token with the error where it is genuine, for the report.
 func (a *Auth) verify(ctx context.Context, text string) (*token, error) {
-	t, err := a.decode(text)
+	t, w, err := a.recall(text)
 	if err != nil {
 		return nil, err
 	}
-	return t, a.sessions.verify(ctx, t)
+	return t, a.sessions.verify(ctx, t, w)
 }
 
 // Refresh swaps a token, expired or not, for the next one of its session (R5–R10); in pair mode a refresh

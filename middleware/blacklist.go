@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,9 +38,18 @@ func (noStore) CompareAndSwap(context.Context, string, string, string, time.Time
 
 func (noStore) Peek(string) string { return "" }
 
+var unchanged atomic.Uint64
+
+func (noStore) Version(string) *atomic.Uint64 { return &unchanged }
+
 // A session's key and a subject's never meet: base64url has no colon.
-func sessionKey(id string) string      { return "s:" + id }
-func subjectKey(subject string) string { return "u:" + subject }
+const (
+	sessionPrefix = "s:"
+	subjectPrefix = "u:"
+)
+
+func sessionKey(id string) string      { return sessionPrefix + id }
+func subjectKey(subject string) string { return subjectPrefix + subject }
 
 // endOfTime is the cutoff of a session that was ended: every token was issued before.
 const endOfTime = math.MaxInt64
@@ -154,6 +164,29 @@ func (v *visit) bounded(call func(ctx context.Context) error) error {
 }
 
 var errStoreAnswer = errors.New("the store returned another number of values than it was asked for")
+
+// watch remembers that the blacklist let a token pass, and for how long that is certain without another look: until
+// something changes near the records that it found, or did not find. It is for one token, and shared by its requests.
+type watch struct {
+	session, subject *atomic.Uint64 // the versions of both keys; nil where the store has none
+	passed           atomic.Uint64  // the moment of the last look that let the token pass; 0: there was none
+}
+
+func (b *blacklist) watch(w *watch, t *token) {
+	if b.peeker != nil {
+		w.session, w.subject = b.peeker.Version(t.sessionKey), b.peeker.Version(t.subjectKey)
+	}
+}
+
+// moment stands for the state of both records. As versions only go up, their sum is what it was only if both are.
+// While one of them changes, a look may find either state, and settles nothing.
+func (w *watch) moment() (moment uint64, settled bool) {
+	if w == nil || w.session == nil {
+		return 0, false
+	}
+	session, subject := w.session.Load(), w.subject.Load()
+	return session + subject + 1, (session|subject)&1 == 0
+}
 
 // peek is lookup where nothing can fail and nothing has to be waited for.
 func (b *blacklist) peek(first, second string) [2]string {

@@ -280,19 +280,23 @@ func scanDigits(b []byte, pos int) int {
 
 // stringValue reads a JSON string.
 func stringValue(value []byte) (string, error) {
+	text, err := textValue(value)
+	return string(text), err
+}
+
+// textValue is stringValue without a copy, where what is written and what it means are the same.
+func textValue(value []byte) ([]byte, error) {
 	if len(value) < 2 || value[0] != '"' {
-		return "", malformed("a member is not a string")
+		return nil, malformed("a member is not a string")
 	}
-	for _, c := range value {
-		if c == '\\' {
-			var s string
-			if json.Unmarshal(value, &s) != nil {
-				return "", malformed("a member is not a string")
-			}
-			return s, nil
-		}
+	if bytes.IndexByte(value, '\\') < 0 {
+		return value[1 : len(value)-1], nil
 	}
-	return string(value[1 : len(value)-1]), nil
+	var s string
+	if json.Unmarshal(value, &s) != nil {
+		return nil, malformed("a member is not a string")
+	}
+	return []byte(s), nil
 }
 
 // maxSecond is the last that can be counted in microseconds. No date is later, so that none overflows.

@@ -257,22 +257,26 @@ func (s *sessions) graceHolds(r record) bool {
 	return s.grace >= 0 && time.Now().UnixMicro() <= r.cutoff+s.grace.Microseconds()
 }
 
-// verify lets a request's token through or says why not (R2–R4).
-func (s *sessions) verify(ctx context.Context, t *token) error {
+// verify lets a request's token through or says why not (R2–R4). w is the token's watch, nil if it has none.
+func (s *sessions) verify(ctx context.Context, t *token, w *watch) error {
 	if t.kind != accessKind {
 		return invalid("the token is for refreshing only")
 	}
 	if err := s.live(t, time.Now()); err != nil {
 		return err
 	}
-	return s.stands(ctx, t)
+	return s.stands(ctx, t, w)
 }
 
 // stands refuses what the blacklist has (R3, R4).
-func (s *sessions) stands(ctx context.Context, t *token) error {
+func (s *sessions) stands(ctx context.Context, t *token, w *watch) error {
+	moment, settled := w.moment()
+	if settled && w.passed.Load() == moment {
+		return nil
+	}
 	var e entry
 	var err error
-	if s.peeker != nil { // every request comes along here
+	if s.peeker != nil { // every request with a new token comes along here
 		e, err = s.judge(t, s.peek(t.sessionKey, t.subjectKey))
 	} else {
 		e, err = s.look(s.visit(ctx), t)
@@ -280,13 +284,16 @@ func (s *sessions) stands(ctx context.Context, t *token) error {
 	if err != nil {
 		return err
 	}
+	if settled && e.standing == current { // the grace, by contrast, ends by itself
+		w.passed.Store(moment)
+	}
 	return e.refusal()
 }
 
 // active reports whether a token of either kind is good for anything (R2–R5).
 func (s *sessions) active(ctx context.Context, t *token) error {
 	if t.kind == accessKind {
-		return s.verify(ctx, t)
+		return s.verify(ctx, t, nil)
 	}
 	if t.kind != s.refreshable() {
 		return invalid("the token is not for refreshing")
@@ -294,7 +301,7 @@ func (s *sessions) active(ctx context.Context, t *token) error {
 	if err := s.inWindow(t, time.Now()); err != nil {
 		return err
 	}
-	return s.stands(ctx, t)
+	return s.stands(ctx, t, nil)
 }
 
 // refresh swaps t for its successor (R5–R10). produce makes the answer from the successor; it is called

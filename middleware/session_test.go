@@ -134,7 +134,7 @@ func TestR2_ATokenFromTheFutureIsInvalid(t *testing.T) {
 							t.iat, t.nbf = t.nbf, 0
 						}
 					})
-					w.expect(claim+" verify", a.sessions.verify(context.Background(), token), want)
+					w.expect(claim+" verify", a.sessions.verify(context.Background(), token, nil), want)
 					w.expect(claim+" refresh", a.sessions.inWindow(token, time.Now()), want)
 				}
 			}
@@ -548,7 +548,7 @@ func TestR12_ClocksMayDifferByASecond(t *testing.T) {
 		if err := a.RevokeSubject(context.Background(), "alice"); err != nil {
 			w.t.Fatal(err)
 		}
-		w.expect("verify", a.sessions.verify(context.Background(), ahead), CodeTokenRevoked)
+		w.expect("verify", a.sessions.verify(context.Background(), ahead, nil), CodeTokenRevoked)
 	})
 }
 

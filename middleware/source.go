@@ -49,7 +49,7 @@ func FromParam(name string) Source { return Source{kind: paramSource, name: name
 var errTwice = errors.New("the token was sent twice in one place")
 
 // find returns the token, "" where there is none.
-func (s Source) find(c *gin.Context) (string, error) {
+func (s *Source) find(c *gin.Context) (string, error) {
 	switch s.kind {
 	case headerSource:
 		return s.fromHeader(c.Request.Header[s.name])
@@ -76,7 +76,7 @@ func (s Source) find(c *gin.Context) (string, error) {
 }
 
 // fromHeader leaves another scheme to whom it is for (RFC 6750 §2.1).
-func (s Source) fromHeader(values []string) (string, error) {
+func (s *Source) fromHeader(values []string) (string, error) {
 	text, err := single(values)
 	if err != nil || s.scheme == "" {
 		return text, err

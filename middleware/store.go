@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,10 +25,16 @@ type Store interface {
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
-// A Peeker is a [Store] that answers reads from this process's memory. The guards prefer Peek to Get, as it
-// costs neither a deadline nor an allocation. Implement it only where a read cannot block and cannot fail,
-// and where its answer is as fresh as Get's.
+// A Peeker is a [Store] that answers reads from this process's memory. The guards prefer it to Get, as it
+// costs neither a deadline nor an allocation, and as they need not look again while nothing has changed.
+// Implement it only where a read cannot block and cannot fail, and where its answer is as fresh as Get's.
 type Peeker interface {
 	// Peek returns the key's value, "" if it is absent or past its expiry.
 	Peek(key string) string
+
+	// Version returns the counter of the key's changes, always the same one; keys may share it. It only goes
+	// up: by one before anybody can read a change, and by one when the change is complete. So it is odd in
+	// between, and whoever finds it even and where it was knows that what he read since is still true. That
+	// a value's expiry has passed need not count. A store that cannot tell returns a counter that stays odd.
+	Version(key string) *atomic.Uint64
 }

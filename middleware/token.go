@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -28,15 +29,17 @@ func (k kind) typ() string { return [kinds]string{"JWT", "refresh+jwt"}[k] }
 
 // token is what a JWT of ours says. Once made it is never changed: requests share it.
 type token struct {
-	kind     kind
-	owner    *Auth  // whose it is: no other Auth takes this one's verdict for its own
+	// What each request looks at comes first, and so lies together.
+	kind  kind
+	owner *Auth // whose it is: no other Auth takes this one's verdict for its own
+	iat   int64 // seconds, as all of these but issued
+	nbf   int64
+	exp   int64
+
 	id       string // jti
 	session  string
 	issued   int64 // the issue instant, µs
 	subject  string
-	iat      int64 // this and all below: seconds
-	nbf      int64
-	exp      int64
 	authTime int64
 	deadline int64 // 0 in an access token of pair mode
 	ttl      int64 // the lifetime of the session's access tokens
@@ -199,22 +202,22 @@ func split(text string) (header, payload, signature string, err error) {
 // parsePayload reads claims whose signature is known to be good.
 func (c *codec) parsePayload(payload []byte, kind kind) (*token, error) {
 	t := &token{kind: kind, payload: payload}
-	var jti, issuer string
+	var issuer, subject, jti, session []byte
 	refreshExp, audienceFits := int64(0), c.audience == ""
 	err := scanObject(payload, func(name string, value, member []byte) (err error) {
 		switch name {
 		case "iss":
-			issuer, err = stringValue(value)
+			issuer, err = textValue(value)
 		case "aud":
 			var fits bool
 			fits, err = c.inAudience(value)
 			audienceFits = audienceFits || fits
 		case "sub":
-			t.subject, err = stringValue(value)
+			subject, err = textValue(value)
 		case "jti":
-			jti, err = stringValue(value)
+			jti, err = textValue(value)
 		case "sid":
-			t.session, err = stringValue(value)
+			session, err = textValue(value)
 		case "iat":
 			t.iat, err = requiredSeconds(value)
 		case "exp":
@@ -235,32 +238,48 @@ func (c *codec) parsePayload(payload []byte, kind kind) (*token, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case c.issuer != "" && issuer != c.issuer:
+	case c.issuer != "" && string(issuer) != c.issuer:
 		return nil, malformed("iss is not ours")
 	case !audienceFits:
 		return nil, malformed("aud has no value of ours")
 	}
-	return t, t.complete(jti, refreshExp)
+	if err := t.identify(subject, session, jti); err != nil {
+		return nil, err
+	}
+	return t, t.complete(refreshExp)
 }
 
-// complete checks what the members say together.
-func (t *token) complete(jti string, refreshExp int64) error {
-	instant, found := strings.CutPrefix(jti, t.session+".")
-	issued, ok := parseInstant(instant)
+// identify checks and fills in who and which the token is.
+func (t *token) identify(subject, session, jti []byte) error {
+	instant, found := bytes.CutPrefix(jti, session)
+	instant, dot := bytes.CutPrefix(instant, []byte("."))
+	issued, ok := parseInstant(string(instant))
 	switch {
-	case t.subject == "":
+	case len(subject) == 0:
 		return malformed("sub is missing")
-	case t.session == "":
+	case len(session) == 0:
 		return malformed("sid is missing")
-	case !found || !ok:
+	case !found || !dot || !ok:
 		return malformed("jti is missing or not a session's")
+	}
+	t.issued = issued
+	// One text for them and the keys: the fewer pieces of memory a kept token has, the less the collector has to do.
+	all := sessionPrefix + string(jti) + subjectPrefix + string(subject)
+	sessionKey, subjectKey := all[:len(sessionPrefix)+len(jti)], all[len(sessionPrefix)+len(jti):]
+	t.id, t.subject = sessionKey[len(sessionPrefix):], subjectKey[len(subjectPrefix):]
+	t.session = t.id[:len(session)]
+	t.sessionKey, t.subjectKey = sessionKey[:len(sessionPrefix)+len(session)], subjectKey
+	return nil
+}
+
+// complete checks what the dates say together.
+func (t *token) complete(refreshExp int64) error {
+	switch {
 	case t.iat == 0 || t.exp == 0:
 		return malformed("iat or exp is missing")
 	case t.kind == accessKind && t.exp <= t.iat: // a refresh token of the last moment, in the leeway, may be so
 		return malformed("exp is not after iat")
 	}
-	t.issued, t.id = issued, jti
-	t.sessionKey, t.subjectKey = sessionKey(t.session), subjectKey(t.subject)
 	if t.kind == refreshKind {
 		if t.deadline = t.exp; t.ttl == 0 {
 			return malformed("access_ttl is missing")
@@ -283,8 +302,8 @@ func requiredSeconds(value []byte) (int64, error) {
 // inAudience reports whether aud, a string or a list of strings (RFC 7519 §4.1.3), has our value.
 func (c *codec) inAudience(value []byte) (bool, error) {
 	if value[0] != '[' {
-		one, err := stringValue(value)
-		return one == c.audience, err
+		one, err := textValue(value)
+		return string(one) == c.audience, err
 	}
 	var list []*string
 	if json.Unmarshal(value, &list) != nil || slices.Contains(list, nil) {

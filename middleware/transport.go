@@ -25,15 +25,15 @@ type presented struct {
 // presented looks through sources. A request that changes something and is authenticated by a cookie, which
 // browsers send along whoever made them, must come from the site itself.
 func (a *Auth) presented(c *gin.Context, sources []Source) (presented, error) {
-	for _, source := range sources {
-		text, err := source.find(c)
+	for i := range sources {
+		text, err := sources[i].find(c)
 		if err != nil {
 			return presented{}, err
 		}
 		if text == "" {
 			continue
 		}
-		p := presented{text: text, byCookie: source.kind == cookieSource}
+		p := presented{text: text, byCookie: sources[i].kind == cookieSource}
 		if p.byCookie {
 			err = a.checkOrigin(c)
 		}
