@@ -41,6 +41,7 @@ func (d document) goals() []report.Goal {
 	add("HS256, cold: allocations", cold.allocs, maxColdAllocs, false)
 	for _, kind := range refusalKinds {
 		add(fmt.Sprintf("HS256, %s: × genuine and cold", kind), ratio(d.find("Refused", kind, contest.Ours), cold), 1, false)
+		add(fmt.Sprintf("HS256, %s, each once: × genuine and cold", kind), ratio(d.find("RefusedOnce", kind, contest.Ours), cold), 1, false)
 	}
 	return goals
 }

@@ -31,13 +31,15 @@ func (d document) find(algorithm middleware.Algorithm, id, store string) *server
 	return nil
 }
 
-// against is how many times the requests of the other server this one answers.
+// against is how many times the requests of the other server this one answers: the median of what it is in each round, as
+// the machine's pace is another in the next.
 func (d document) against(s *server, id string) float64 {
-	other := d.find(s.Algorithm, id, noStore).perSecond()
-	if other == 0 {
-		return 0
+	other := d.find(s.Algorithm, id, noStore)
+	ratios := make([]float64, len(s.legs))
+	for i, l := range s.legs {
+		ratios[i] = l.perSecond() / other.legs[i].perSecond()
 	}
-	return s.perSecond() / other
+	return report.Median(ratios)
 }
 
 func (d document) table() string {
@@ -70,7 +72,8 @@ func (d document) section() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("## Over the loopback\n")
-	p("%s; medians of %d rounds of %v each.\n", report.Machine(), d.rounds, d.limit.duration)
+	p("%s; medians of %d rounds of %v each, in turns of %v; the ratios are medians of each round's own.\n",
+		report.Machine(), d.rounds, d.limit.duration, turn)
 	p("Each server is a process with one processor (GOMAXPROCS=1%s),", pinning())
 	p("on net/http, and answers the same bytes: 1,000 tokens in turn, over %d connections that stay open. So it is at its limit,", d.limit.connections)
 	p("and the latencies are those of a server there. Most of a request's time is net/http's and the kernel's, which is why the")

@@ -14,10 +14,18 @@ import (
 
 // leg is what one server did in one round.
 type leg struct {
-	perSecond float64
+	took      time.Duration
 	processor time.Duration // of the server
 	latencies histogram
 }
+
+func (l *leg) add(other leg) {
+	l.took += other.took
+	l.processor += other.processor
+	l.latencies.add(&other.latencies)
+}
+
+func (l leg) perSecond() float64 { return float64(l.latencies.count) / l.took.Seconds() }
 
 // bounds end a leg, whichever is first.
 type bounds struct {
@@ -39,14 +47,12 @@ func drive(ctx context.Context, address string, requests [][]byte, limit bounds)
 		})
 	}
 	wg.Wait()
-	took := time.Since(start)
-	var total leg
+	total := leg{took: time.Since(start)}
 	var failed error
 	for i := range results {
 		failed = errors.Join(failed, results[i].err)
 		total.latencies.add(&results[i].latencies)
 	}
-	total.perSecond = float64(total.latencies.count) / took.Seconds()
 	return total, failed
 }
 

@@ -2,8 +2,8 @@
 //
 //	go run ./load [-rounds 6] [-duration 2s] [-check]
 //
-// It starts a server process on one processor for each contestant, sends all the same requests over a fixed
-// number of connections, one server after the other in each round, and ends by itself.
+// In each round it starts a server process on one processor for each contestant, sends all the same requests over a fixed
+// number of connections, to one server after the other in short turns, and ends by itself.
 package main
 
 import (
@@ -96,13 +96,14 @@ func run(o options) (met bool, err error) {
 		defer server.Close()
 		redisAddress = server.Address
 	}
-	servers, stopAll, err := startAll(redisAddress)
-	defer stopAll()
-	if err != nil {
-		return false, err
-	}
-	if err := measure(ctx, servers, o); err != nil {
-		return false, err
+	var servers []*server
+	for round := range o.rounds {
+		log.Printf("round %d of %d", round+1, o.rounds)
+		again, err := measure(ctx, redisAddress, o.limit)
+		if err != nil {
+			return false, err
+		}
+		servers = join(servers, again)
 	}
 	d := document{servers: servers, options: o}
 	fmt.Print(d.table())
@@ -159,29 +160,44 @@ func makeRequests(key contest.Key) [][]byte {
 	return requests
 }
 
-// measure warms every server up, and then takes turns. Who comes first changes from round to round.
-func measure(ctx context.Context, servers []*server, o options) error {
+// turn is how long one server is driven before it is the next one's turn. It is short, as the machine's own pace changes
+// from second to second, and what is compared must have had the same.
+const turn = 100 * time.Millisecond
+
+// measure is one round: it starts the servers, since the layout of a process's memory has its say as well, warms them up,
+// and then takes turns. Who comes first changes from turn to turn.
+func measure(ctx context.Context, redisAddress string, limit bounds) ([]*server, error) {
+	servers, stopAll, err := startAll(redisAddress)
+	defer stopAll()
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range servers {
-		warmUp := bounds{connections: o.limit.connections, duration: time.Minute, requests: 5 * tokens}
+		warmUp := bounds{connections: limit.connections, duration: time.Minute, requests: 5 * tokens}
 		if _, err := drive(ctx, s.address, s.requests, warmUp); err != nil {
-			return fmt.Errorf("%s: %w", s.name(), err)
+			return nil, fmt.Errorf("%s: %w", s.name(), err)
+		}
+		s.legs = []leg{{}}
+	}
+	turns := max(1, int(limit.duration/turn))
+	limit.duration /= time.Duration(turns)
+	limit.requests /= turns
+	for i := range turns * len(servers) {
+		s := servers[(i/len(servers)+i)%len(servers)]
+		if err := s.goOn(ctx, limit); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name(), err)
 		}
 	}
-	for round := range o.rounds {
-		log.Printf("round %d of %d", round+1, o.rounds)
-		for i := range servers {
-			s := servers[(round+i)%len(servers)]
-			before := processorTime(s.pid())
-			l, err := drive(ctx, s.address, s.requests, o.limit)
-			l.processor = processorTime(s.pid()) - before
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", s.name(), err)
-			}
-			s.legs = append(s.legs, l)
-		}
+	return servers, nil
+}
+
+// join adds the legs of another round, which had the same servers in the same order.
+func join(servers, again []*server) []*server {
+	if servers == nil {
+		return again
 	}
-	return nil
+	for i, s := range again {
+		servers[i].legs = append(servers[i].legs, s.legs...)
+	}
+	return servers
 }

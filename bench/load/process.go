@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -65,6 +66,18 @@ func (s *server) stop() {
 	_ = s.command.Wait()
 }
 
+// goOn drives the server for one turn more of its last leg.
+func (s *server) goOn(ctx context.Context, limit bounds) error {
+	before := processorTime(s.pid())
+	l, err := drive(ctx, s.address, s.requests, limit)
+	if err != nil {
+		return err
+	}
+	l.processor = processorTime(s.pid()) - before
+	s.legs[len(s.legs)-1].add(l)
+	return ctx.Err()
+}
+
 func (s *server) pid() int { return s.command.Process.Pid }
 
 func (s *server) name() string {
@@ -88,7 +101,7 @@ func (s *server) median(figure func(leg) float64) float64 {
 }
 
 func (s *server) perSecond() float64 {
-	return s.median(func(l leg) float64 { return l.perSecond })
+	return s.median(leg.perSecond)
 }
 
 // quantile is in microseconds.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 
 	ginjwt "github.com/appleboy/gin-jwt/v2"
 	jwtmiddleware "github.com/auth0/go-jwt-middleware/v2"
@@ -32,6 +33,8 @@ const (
 	Bare   = "gin"
 	Header = "gin-header-set"
 	Ours   = "ginrefresh"
+	// OursLooking is ginrefresh on a blacklist that changes before every request.
+	OursLooking = "ginrefresh-looking"
 	GinJWT = "gin-jwt"
 	// GinJWTOwn is gin-jwt with the shorter tokens that it makes itself.
 	GinJWTOwn = "gin-jwt-own-tokens"
@@ -55,6 +58,7 @@ var Contestants = []Contestant{
 	{ID: Bare, Label: "Gin alone", module: "github.com/gin-gonic/gin", Guarded: bare},
 	{ID: Header, Label: "Gin + header + c.Set", module: "github.com/gin-gonic/gin", Guarded: headerAndSet},
 	{ID: Ours, Label: "**ginrefresh**", Guarded: ours},
+	{ID: OursLooking, Label: "**ginrefresh**, blacklist changed since", Guarded: oursLooking},
 	{ID: GinJWT, Label: "appleboy/gin-jwt", module: "github.com/appleboy/gin-jwt/v2", Guarded: ginJWT},
 	{ID: GinJWTOwn, Label: "appleboy/gin-jwt, its own tokens", module: "github.com/appleboy/gin-jwt/v2", Guarded: ginJWT, Tokens: ginJWTTokens},
 	{ID: "echo-jwt", Label: "labstack/echo-jwt", module: "github.com/labstack/echo-jwt/v4", Guarded: echoJWT},
@@ -106,6 +110,24 @@ func headerAndSet(Key, middleware.Store) Server {
 }
 
 func ours(k Key, store middleware.Store) Server { return guardedBy(NewAuth(k, store).Required()) }
+
+// restless is a blacklist of which nobody can know that it has not changed.
+type restless struct {
+	middleware.Store
+	middleware.Peeker
+}
+
+var odd = func() *atomic.Uint64 {
+	var n atomic.Uint64
+	n.Store(1)
+	return &n
+}()
+
+func (restless) Version(string) *atomic.Uint64 { return odd }
+
+func oursLooking(k Key, store middleware.Store) Server {
+	return ours(k, restless{store, store.(middleware.Peeker)})
+}
 
 func ginJWT(k Key, _ middleware.Store) Server { return guardedBy(newGinJWT(k).MiddlewareFunc()) }
 
