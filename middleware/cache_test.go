@@ -180,6 +180,25 @@ func TestTheCacheKeepsGenuineTokensThatComeAgainAndNoOthers(t *testing.T) {
 	})
 }
 
+// What is found by the end of its signature must be the same from the beginning.
+func TestR1_ACachedTokenIsTakenByItsWholeText(t *testing.T) {
+	inBubble(t, func(w world) {
+		a := w.server()
+		token := w.login(a, Identity{}).AccessToken
+		for range 2 * usesUntilWatched {
+			w.verifies(a, token, "")
+		}
+		for i := range len(token) - signatureTail {
+			if altered := token[:i] + "A" + token[i+1:]; altered != token {
+				w.verifies(a, altered, CodeTokenInvalid)
+			}
+			w.verifies(a, token[:i]+token[i+1:], CodeTokenInvalid)
+		}
+		w.verifies(a, "A"+token, CodeTokenInvalid)
+		w.verifies(a, token, "")
+	})
+}
+
 // crowd uses n tokens in turn until each was used the given number of times, and returns the share of hits.
 func crowd(c *tokenCache, name string, n, times int) float64 {
 	none := &blacklist{}

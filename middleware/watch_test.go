@@ -14,11 +14,16 @@ type spied struct {
 	*store.Memory
 	looks   atomic.Int64
 	version *atomic.Uint64 // nil: the Memory's own
+	late    func()         // called once a value was read, and before it is returned
 }
 
 func (s *spied) Peek(key string) string {
 	s.looks.Add(1)
-	return s.Memory.Peek(key)
+	value := s.Memory.Peek(key)
+	if s.late != nil {
+		s.late()
+	}
+	return value
 }
 
 func (s *spied) Version(key string) *atomic.Uint64 {
@@ -115,6 +120,19 @@ func TestR11_NothingIsRememberedDuringAChange(t *testing.T) {
 		w.logsOut(w.server(), token, "") // it can be read
 		w.verifies(a, token, CodeTokenRevoked)
 		version.Add(1) // it is complete
+		w.verifies(a, token, CodeTokenRevoked)
+	})
+}
+
+func TestR11_AChangeDuringALookIsNotMissed(t *testing.T) {
+	inBubble(t, func(w world) {
+		a, spy := w.spied(nil)
+		token := w.login(a, Identity{}).AccessToken
+		w.looksFor(a, spy, token, usesUntilWatched-1)
+		elsewhere := w.server()
+		spy.late = func() { w.logsOut(elsewhere, token, "") }
+		w.verifies(a, token, "") // it was asked before
+		spy.late = nil
 		w.verifies(a, token, CodeTokenRevoked)
 	})
 }

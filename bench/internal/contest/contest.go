@@ -35,7 +35,7 @@ const (
 	Ours   = "ginrefresh"
 	// OursLooking is ginrefresh on a blacklist that changes before every request.
 	OursLooking = "ginrefresh-looking"
-	GinJWT = "gin-jwt"
+	GinJWT      = "gin-jwt"
 	// GinJWTOwn is gin-jwt with the shorter tokens that it makes itself.
 	GinJWTOwn = "gin-jwt-own-tokens"
 )
