@@ -109,3 +109,35 @@ func TestSweepIsPaced(t *testing.T) {
 		}
 	})
 }
+
+// TestVersionTellsEachChange reads as fast as it can while the value changes: what changes between two reads must have been
+// announced before, and must not have seemed complete.
+func TestVersionTellsEachChange(t *testing.T) {
+	m := expiring.New()
+	defer m.Close()
+	const key, changes = "key", 500_000
+	expires := time.Now().Add(time.Hour)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range changes {
+			m.Set(key, strconv.Itoa(i), expires)
+		}
+	}()
+	version := m.Version(key)
+	for {
+		select {
+		case <-done:
+			if got := version.Load(); got != 2*changes {
+				t.Errorf("the version is %d after %d changes, want %d", got, changes, 2*changes)
+			}
+			return
+		default:
+		}
+		before := version.Load()
+		first, second := m.Peek(key), m.Peek(key)
+		if before%2 == 0 && first != second && version.Load() == before {
+			t.Fatalf("the value went from %q to %q, and the version stayed %d", first, second, before)
+		}
+	}
+}
