@@ -63,7 +63,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		{"warm", warm, genuine, false, 204, 2},
 		{"warm and replaced, in the grace", warm, replaced, false, 204, 2},
-		{"cold", cold, genuine, false, 204, 12},
+		{"cold", cold, genuine, false, 204, 7},
 		{"revoked", warm, gone, false, 401, 4},
 		{"forged", cold, genuine[:len(genuine)-8] + "AAAAAAAA", false, 401, 5},
 		{"malformed", cold, "a.b", false, 401, 4},
