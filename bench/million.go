@@ -155,8 +155,8 @@ func (m million) section() string {
 %s; HS256, where a cache has the least to save; medians of %d rounds.
 
 %s live tokens, one request after the other, through an Auth with the default cache of %s verified tokens and through
-one without a cache, in turns of 500 requests; the ratios are medians of each round's own:
+one without a cache, in turns of %d requests; the ratios are medians of each round's own:
 
 %s
-%s`, report.Machine(), m.rounds, report.Thousands(float64(m.tokens)), report.Thousands(middleware.DefaultTokenCache), m, goals)
+%s`, report.Machine(), m.rounds, report.Thousands(float64(m.tokens)), report.Thousands(middleware.DefaultTokenCache), block, m, goals)
 }

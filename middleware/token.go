@@ -265,10 +265,9 @@ func (t *token) identify(subject, session, jti []byte) error {
 	t.issued = issued
 	// One text for them and the keys: the fewer pieces of memory a kept token has, the less the collector has to do.
 	all := sessionPrefix + string(jti) + subjectPrefix + string(subject)
-	sessionKey, subjectKey := all[:len(sessionPrefix)+len(jti)], all[len(sessionPrefix)+len(jti):]
-	t.id, t.subject = sessionKey[len(sessionPrefix):], subjectKey[len(subjectPrefix):]
-	t.session = t.id[:len(session)]
-	t.sessionKey, t.subjectKey = sessionKey[:len(sessionPrefix)+len(session)], subjectKey
+	t.id, t.subjectKey = all[len(sessionPrefix):len(sessionPrefix)+len(jti)], all[len(sessionPrefix)+len(jti):]
+	t.session, t.sessionKey = t.id[:len(session)], all[:len(sessionPrefix)+len(session)]
+	t.subject = t.subjectKey[len(subjectPrefix):]
 	return nil
 }
 

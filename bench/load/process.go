@@ -90,9 +90,6 @@ func (s *server) name() string {
 
 // median of a figure over the rounds.
 func (s *server) median(figure func(leg) float64) float64 {
-	if s == nil {
-		return 0
-	}
 	values := make([]float64, len(s.legs))
 	for i, l := range s.legs {
 		values[i] = figure(l)
