@@ -22,8 +22,8 @@ const (
 	// round is how long one pass over all shards takes.
 	round = time.Minute
 
-	// stepRecords is how many records are swept at once, so that a small map costs one wake-up per round
-	// and a large one never takes the processor for long.
+	// stepRecords is how many records are looked at before the sweeper pauses, so that a small map costs one wake-up
+	// per round and a large one never takes the processor for long.
 	stepRecords = 4096
 
 	// farthest is the longest lifetime given to go-cache. It adds a lifetime to the time of day in
@@ -182,14 +182,14 @@ func (m *Map) sweepUntilClosed() {
 	for {
 		var work, stall time.Duration
 		for next := 0; next < shardCount; {
-			n := min(shardCount-next, max(1, shardCount*stepRecords/(1+m.Len())))
-			for i := next; i < next+n; i++ {
-				took, swept := m.shards[i].sweep()
+			first := next
+			for records := 0; records < stepRecords && next < shardCount; next++ {
+				took, had, swept := m.shards[next].sweep()
 				work, stall = work+took, max(stall, took)
+				records += had
 				m.addSwept(swept)
 			}
-			next += n
-			timer.Reset(round * time.Duration(n) / shardCount)
+			timer.Reset(round * time.Duration(next-first) / shardCount)
 			select {
 			case <-m.stop:
 				return
@@ -213,16 +213,16 @@ func (m *Map) addSwept(n int) {
 }
 
 // sweep removes the expired records, and gives memory back where most of the records are gone: a Go map
-// never shrinks. It returns how long it held the shard and how many records it removed.
-func (s *shard) sweep() (took time.Duration, swept int) {
+// never shrinks. It returns how long it held the shard, how many records that had, and how many it removed.
+func (s *shard) sweep() (took time.Duration, had, swept int) {
 	if s.cache.Load() == nil {
-		return 0, 0
+		return 0, 0, 0
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start := time.Now()
 	c := s.cache.Load()
-	before := c.ItemCount()
+	had = c.ItemCount()
 	c.DeleteExpired()
 	left := c.ItemCount()
 	switch {
@@ -234,5 +234,5 @@ func (s *shard) sweep() (took time.Duration, swept int) {
 		s.cache.Store(gocache.NewFrom(gocache.NoExpiration, 0, c.Items()))
 		s.peak = left
 	}
-	return time.Since(start), before - left
+	return time.Since(start), had, had - left
 }

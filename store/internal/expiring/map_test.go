@@ -84,7 +84,8 @@ func TestKeepsNoTokenAlive(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-// TestSweepIsPaced has many records: the work of a round is spread over it.
+// TestSweepIsPaced has many records, which expire at once: the work of a round is spread over it. Where the sweeper stands in
+// its round when the records come is left to chance, as no part of a round may have more than its share.
 func TestSweepIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := expiring.New()
@@ -93,17 +94,15 @@ func TestSweepIsPaced(t *testing.T) {
 		for i := range records {
 			m.Set(strconv.Itoa(i), "value", time.Now().Add(time.Second))
 		}
-		<-time.After(59 * time.Second)
 		var last uint64
-		for range 12 {
+		for range 36 {
 			<-time.After(5 * time.Second)
 			swept := m.Stats().Swept
-			if swept-last > records/5 {
+			if swept-last > records/7 {
 				t.Errorf("%d of %d records swept within 5 s of a round of 60 s", swept-last, records)
 			}
 			last = swept
 		}
-		<-time.After(time.Minute)
 		if m.Len() != 0 {
 			t.Errorf("%d records left", m.Len())
 		}
