@@ -273,6 +273,21 @@ func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *token, error)
 	return tokens, t, nil
 }
 
+// renew is refresh for a token that has expired or has less than within left, and verify for all others: then
+// it returns no tokens.
+func (a *Auth) renew(ctx context.Context, text string, within time.Duration) (Tokens, *token, error) {
+	t, w, err := a.recall(text)
+	if err != nil {
+		return Tokens{}, nil, err
+	}
+	var tokens Tokens
+	renewed, err := a.sessions.renew(ctx, t, w, within, a.produce(ctx, t, &tokens))
+	if err != nil || !renewed {
+		return Tokens{}, t, err
+	}
+	return tokens, t, nil
+}
+
 // produce returns the step that makes the answer of a refresh of t. Reload is asked once, however often the
 // swap has to be tried.
 func (a *Auth) produce(ctx context.Context, t *token, tokens *Tokens) func(*token) error {

@@ -178,14 +178,29 @@ func (b *blacklist) watch(w *watch, t *token) {
 	}
 }
 
-// moment stands for the state of both records. As versions only go up, their sum is what it was only if both are.
-// While one of them changes, a look may find either state, and settles nothing.
-func (w *watch) moment() (moment uint64, settled bool) {
+// glance is taken before a look, so that a change during the look is not taken for one before it.
+type glance struct {
+	watch   *watch
+	moment  uint64 // the state of both records: as versions only go up, their sum is what it was only if both are
+	settled bool   // false while one of them changes: a look may find either state then, and settles nothing
+}
+
+func (w *watch) glance() glance {
 	if w == nil || w.session == nil {
-		return 0, false
+		return glance{}
 	}
 	session, subject := w.session.Load(), w.subject.Load()
-	return session + subject + 1, (session|subject)&1 == 0
+	return glance{watch: w, moment: session + subject + 1, settled: (session|subject)&1 == 0}
+}
+
+// passes reports whether the last look still holds.
+func (g glance) passes() bool { return g.settled && g.watch.passed.Load() == g.moment }
+
+// found remembers what a look found. The grace, other than what is current, ends by itself.
+func (g glance) found(s standing) {
+	if g.settled && s == current {
+		g.watch.passed.Store(g.moment)
+	}
 }
 
 // peek is lookup where nothing can fail and nothing has to be waited for.

@@ -53,28 +53,31 @@ func TestAllocations(t *testing.T) {
 	if _, err := warm.Refresh(context.Background(), replaced); err != nil {
 		t.Fatal(err)
 	}
+	const required, renewing, refresh = "/required", "/renewing", "/refresh"
 	for _, test := range []struct {
-		name    string
-		auth    *Auth
-		token   string
-		refresh bool
-		status  int
-		most    float64
+		name   string
+		auth   *Auth
+		path   string
+		token  string
+		status int
+		most   float64
 	}{
-		{"warm", warm, genuine, false, 204, 2},
-		{"warm and replaced, in the grace", warm, replaced, false, 204, 2},
-		{"cold", cold, genuine, false, 204, 7},
-		{"revoked", warm, gone, false, 401, 4},
-		{"forged", cold, genuine[:len(genuine)-8] + "AAAAAAAA", false, 401, 5},
-		{"malformed", cold, "a.b", false, 401, 4},
-		{"missing", cold, "", false, 401, 4},
-		{"refresh", warm, replaced, true, 200, 40},
+		{"warm", warm, required, genuine, 204, 2},
+		{"warm and replaced, in the grace", warm, required, replaced, 204, 2},
+		{"warm, AutoRefresh", warm, renewing, genuine, 204, 2},
+		{"cold", cold, required, genuine, 204, 7},
+		{"revoked", warm, required, gone, 401, 4},
+		{"forged", cold, required, genuine[:len(genuine)-8] + "AAAAAAAA", 401, 5},
+		{"malformed", cold, required, "a.b", 401, 4},
+		{"missing", cold, required, "", 401, 4},
+		{"refresh", warm, refresh, replaced, 200, 40},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := gin.New()
-			r.GET("/", test.auth.Required(), func(c *gin.Context) { c.Status(http.StatusNoContent) })
-			r.POST("/", test.auth.RefreshHandler)
-			request, _ := http.NewRequest(map[bool]string{true: http.MethodPost, false: http.MethodGet}[test.refresh], "/", nil)
+			r.GET(required, test.auth.Required(), func(c *gin.Context) { c.Status(http.StatusNoContent) })
+			r.GET(renewing, test.auth.AutoRefresh(time.Minute), func(c *gin.Context) { c.Status(http.StatusNoContent) })
+			r.GET(refresh, test.auth.RefreshHandler)
+			request, _ := http.NewRequest(http.MethodGet, test.path, nil)
 			if test.token != "" {
 				request.Header.Set("Authorization", "Bearer "+test.token)
 			}

@@ -64,36 +64,30 @@ func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 			a.reject(c, p, nil, err)
 			return
 		}
-		t, err := a.renew(c, p, within)
+		ctx := c.Request.Context()
+		tokens, t, err := a.renew(ctx, p.text, within)
 		if err != nil {
 			a.reject(c, p, t, err)
 			return
+		}
+		if tokens.AccessToken != "" {
+			a.report(ctx, a.clientIP(c), EventRefresh, t, nil)
+			a.handOver(c, p, tokens)
+			t = tokens.Claims.token
 		}
 		a.admit(c, t)
 	}
 }
 
-// renew returns the token to go on with. The new one is sent at once: gin cannot once the handler wrote.
-func (a *Auth) renew(c *gin.Context, p presented, within time.Duration) (*token, error) {
-	ctx := c.Request.Context()
-	t, err := a.decode(p.text)
-	if err != nil {
-		return nil, err
-	}
-	var tokens Tokens
-	renewed, err := a.sessions.renew(ctx, t, within, a.produce(ctx, t, &tokens))
-	if err != nil || !renewed {
-		return t, err
-	}
-	a.report(ctx, a.clientIP(c), EventRefresh, t, nil)
+// handOver sends the new token at once: gin cannot once the handler wrote.
+func (a *Auth) handOver(c *gin.Context, p presented, tokens Tokens) {
 	forbidStoring(c)
 	if a.cookies != nil && p.byCookie {
 		a.cookies.set(c, tokens)
-	} else {
-		c.Header("Authorization", "Bearer "+tokens.AccessToken)
-		c.Writer.Header().Add("Access-Control-Expose-Headers", "Authorization")
+		return
 	}
-	return tokens.Claims.token, nil
+	c.Header("Authorization", "Bearer "+tokens.AccessToken)
+	c.Writer.Header().Add("Access-Control-Expose-Headers", "Authorization")
 }
 
 // Fresh is Required for what matters most: the login itself must not be older than maxAge, however often the

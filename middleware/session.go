@@ -270,8 +270,8 @@ func (s *sessions) verify(ctx context.Context, t *token, w *watch) error {
 
 // stands refuses what the blacklist has (R3, R4).
 func (s *sessions) stands(ctx context.Context, t *token, w *watch) error {
-	moment, settled := w.moment()
-	if settled && w.passed.Load() == moment {
+	g := w.glance()
+	if g.passes() {
 		return nil
 	}
 	var e entry
@@ -284,9 +284,7 @@ func (s *sessions) stands(ctx context.Context, t *token, w *watch) error {
 	if err != nil {
 		return err
 	}
-	if settled && e.standing == current { // the grace, by contrast, ends by itself
-		w.passed.Store(moment)
-	}
+	g.found(e.standing)
 	return e.refusal()
 }
 
@@ -342,7 +340,7 @@ func (s *sessions) refresh(ctx context.Context, t *token, produce func(next *tok
 // renew is refresh for a request that goes on afterwards, if the token is expired or has less than within
 // left; otherwise, and if a token that still lives cannot be refreshed, it is verified. It reports whether
 // the token was refreshed.
-func (s *sessions) renew(ctx context.Context, t *token, within time.Duration, produce func(next *token) error) (bool, error) {
+func (s *sessions) renew(ctx context.Context, t *token, w *watch, within time.Duration, produce func(next *token) error) (bool, error) {
 	if t.kind != s.refreshable() {
 		return false, invalid("the token is not for refreshing")
 	}
@@ -359,11 +357,16 @@ func (s *sessions) renew(ctx context.Context, t *token, within time.Duration, pr
 			return err == nil, err
 		}
 	}
+	g := w.glance()
+	if g.passes() {
+		return false, nil
+	}
 	v := s.visit(ctx)
 	e, err := s.look(v, t)
 	if err != nil {
 		return false, err
 	}
+	g.found(e.standing)
 	if e.standing == replaced {
 		return false, s.reuse(v, t)
 	}

@@ -327,7 +327,7 @@ func TestR8_ReuseUnderAutoRefreshEndsTheSessionToo(t *testing.T) {
 		first := w.login(a, Identity{})
 		second := w.refresh(a, first.AccessToken).AccessToken
 		wait(11 * time.Second)
-		_, err := a.sessions.renew(context.Background(), first.Claims.token, 0, func(*token) error { return nil })
+		_, _, err := a.renew(context.Background(), first.AccessToken, 0)
 		w.expect("renew", err, CodeTokenReused)
 		w.verifies(a, second, CodeTokenRevoked)
 	})

@@ -38,14 +38,46 @@ func (w world) spied(version *atomic.Uint64) (*Auth, *spied) {
 	return w.server(func(c *Config) { c.Store = spy }), spy
 }
 
-// looksFor counts the looks at the blacklist while the token passes n times.
-func (w world) looksFor(a *Auth, spy *spied, token string, n int) int64 {
-	w.t.Helper()
-	before := spy.looks.Load()
+// looksFor counts the looks at the blacklist while something is done n times.
+func (s *spied) looksFor(n int, do func()) int64 {
+	before := s.looks.Load()
 	for range n {
-		w.verifies(a, token, "")
+		do()
 	}
-	return spy.looks.Load() - before
+	return s.looks.Load() - before
+}
+
+// use is what a guard does with a token on each request.
+type use struct {
+	name     string
+	token    func(a *Auth, text string) error
+	replaced Code // what it says of a token that was replaced longer ago than the grace
+}
+
+// forEachUse runs what must hold for all of them.
+func forEachUse(t *testing.T, test func(w world, u use)) {
+	for _, u := range []use{
+		{"Verify", func(a *Auth, text string) error {
+			_, err := a.Verify(context.Background(), text)
+			return err
+		}, CodeTokenRevoked},
+		{"AutoRefresh", func(a *Auth, text string) error {
+			_, _, err := a.renew(context.Background(), text, 0)
+			return err
+		}, CodeTokenReused},
+	} {
+		t.Run(u.name, func(t *testing.T) {
+			inBubble(t, func(w world) { test(w, u) })
+		})
+	}
+}
+
+// passes uses a token that must be good.
+func (u use) passes(w world, a *Auth, text string) func() {
+	return func() {
+		w.t.Helper()
+		w.expect(u.name, u.token(a, text), "")
+	}
 }
 
 const aLook = 2 // the session's record and the subject's
@@ -55,13 +87,14 @@ const aLook = 2 // the session's record and the subject's
 const usesUntilWatched = 3
 
 func TestR3_ATokenIsLookedForAgainAfterAChangeOnly(t *testing.T) {
-	inBubble(t, func(w world) {
+	forEachUse(t, func(w world, u use) {
 		a, spy := w.spied(nil)
 		token := w.login(a, Identity{}).AccessToken
-		if got := w.looksFor(a, spy, token, usesUntilWatched); got != usesUntilWatched*aLook {
+		pass := u.passes(w, a, token)
+		if got := spy.looksFor(usesUntilWatched, pass); got != usesUntilWatched*aLook {
 			w.t.Errorf("%d looks for the first uses, want %d", got, usesUntilWatched*aLook)
 		}
-		if got := w.looksFor(a, spy, token, 100); got != 0 {
+		if got := spy.looksFor(100, pass); got != 0 {
 			w.t.Errorf("%d looks while nothing changed, want none", got)
 		}
 		for what, change := range map[string]func(){
@@ -69,7 +102,7 @@ func TestR3_ATokenIsLookedForAgainAfterAChangeOnly(t *testing.T) {
 			"the subject's record": func() { w.store.Version(subjectKey("alice")).Add(2) },
 		} {
 			change()
-			if got := w.looksFor(a, spy, token, 100); got != aLook {
+			if got := spy.looksFor(100, pass); got != aLook {
 				w.t.Errorf("%d looks after a change near %s, want %d", got, what, aLook)
 			}
 		}
@@ -87,53 +120,55 @@ func (w world) session(token string) string {
 
 // The grace ends without any change of the blacklist, so a pass in it is not remembered.
 func TestR4_AWatchedTokenIsReplacedByTime(t *testing.T) {
-	inBubble(t, func(w world) {
+	forEachUse(t, func(w world, u use) {
 		here, there := w.server(), w.server()
 		token := w.login(here, Identity{}).AccessToken
+		pass := u.passes(w, here, token)
 		for range 2 * usesUntilWatched {
-			w.verifies(here, token, "")
+			pass()
 		}
 		wait(time.Second)
 		w.refresh(there, token)
 		for range 2 * usesUntilWatched {
-			w.verifies(here, token, "")
+			pass()
 		}
 		wait(10 * time.Second)
-		w.verifies(here, token, "") // the last instant of the grace
+		pass() // the last instant of the grace
 		wait(time.Microsecond)
-		w.verifies(here, token, CodeTokenRevoked)
+		w.expect(u.name, u.token(here, token), u.replaced)
 	})
 }
 
 // While a change is under way a look may find either state. If somebody finds the new one and is told so (that
 // the session has ended, R11), nobody may pass by what was found before.
 func TestR11_NothingIsRememberedDuringAChange(t *testing.T) {
-	inBubble(t, func(w world) {
+	forEachUse(t, func(w world, u use) {
 		var version atomic.Uint64
 		a, spy := w.spied(&version)
 		token := w.login(a, Identity{}).AccessToken
-		w.looksFor(a, spy, token, 2*usesUntilWatched)
+		pass := u.passes(w, a, token)
+		spy.looksFor(2*usesUntilWatched, pass)
 		version.Add(1) // the change is announced
-		if got := w.looksFor(a, spy, token, 10); got != 10*aLook {
+		if got := spy.looksFor(10, pass); got != 10*aLook {
 			w.t.Errorf("%d looks during a change, want %d", got, 10*aLook)
 		}
 		w.logsOut(w.server(), token, "") // it can be read
-		w.verifies(a, token, CodeTokenRevoked)
+		w.expect(u.name, u.token(a, token), CodeTokenRevoked)
 		version.Add(1) // it is complete
-		w.verifies(a, token, CodeTokenRevoked)
+		w.expect(u.name, u.token(a, token), CodeTokenRevoked)
 	})
 }
 
 func TestR11_AChangeDuringALookIsNotMissed(t *testing.T) {
-	inBubble(t, func(w world) {
+	forEachUse(t, func(w world, u use) {
 		a, spy := w.spied(nil)
 		token := w.login(a, Identity{}).AccessToken
-		w.looksFor(a, spy, token, usesUntilWatched-1)
+		spy.looksFor(usesUntilWatched-1, u.passes(w, a, token))
 		elsewhere := w.server()
 		spy.late = func() { w.logsOut(elsewhere, token, "") }
-		w.verifies(a, token, "") // it was asked before
+		u.passes(w, a, token)() // it was asked before
 		spy.late = nil
-		w.verifies(a, token, CodeTokenRevoked)
+		w.expect(u.name, u.token(a, token), CodeTokenRevoked)
 	})
 }
 
@@ -143,7 +178,7 @@ func TestAStoreThatCannotTellIsAlwaysAsked(t *testing.T) {
 		odd.Store(1)
 		a, spy := w.spied(&odd)
 		token := w.login(a, Identity{}).AccessToken
-		if got := w.looksFor(a, spy, token, 100); got != 100*aLook {
+		if got := spy.looksFor(100, func() { w.verifies(a, token, "") }); got != 100*aLook {
 			w.t.Errorf("%d looks, want %d", got, 100*aLook)
 		}
 	})
