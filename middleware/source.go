@@ -82,6 +82,9 @@ func (s *Source) fromHeader(values []string) (string, error) {
 		return text, err
 	}
 	n := len(s.scheme)
+	if len(text) > n+1 && text[:n] == s.scheme && text[n] == ' ' && text[n+1] != ' ' && text[len(text)-1] != ' ' {
+		return text[n+1:], nil // as nearly all clients write it
+	}
 	if len(text) <= n || text[n] != ' ' || !strings.EqualFold(text[:n], s.scheme) {
 		return "", nil
 	}
