@@ -240,6 +240,22 @@ func TestAuthorizationHeader(t *testing.T) {
 	d.unharmed("header")
 }
 
+// Over HTTP/2 spaces arrive that an HTTP/1 server cuts off.
+func TestAuthorizationHeaderEndsInSpaces(t *testing.T) {
+	d := newDesk(t)
+	r := gin.New()
+	r.GET("/", d.auth.Required())
+	for _, value := range []string{"Bearer TOKEN ", "bearer  TOKEN  "} {
+		request := httptest.NewRequest("GET", "/", nil)
+		request.Header.Set("Authorization", strings.ReplaceAll(value, "TOKEN", d.text))
+		answer := httptest.NewRecorder()
+		r.ServeHTTP(answer, request)
+		if answer.Code != http.StatusOK {
+			t.Errorf("%q is answered %d", value, answer.Code)
+		}
+	}
+}
+
 func TestTwoAuthorizationHeaders(t *testing.T) {
 	d := newDesk(t)
 	for name, more := range map[string]string{"the same": "Bearer " + d.text, "another token": "Bearer x", "another scheme": "Basic x", "empty": ""} {
