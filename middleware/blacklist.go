@@ -203,18 +203,22 @@ func (g glance) found(s standing) {
 	}
 }
 
-// peek is lookup where nothing can fail and nothing has to be waited for.
-func (b *blacklist) peek(first, second string) [2]string {
-	return [2]string{b.peeker.Peek(first), b.peeker.Peek(second)}
+// peek is lookup where nothing can fail and nothing has to be waited for. The subject's record can add nothing to a
+// session that has ended.
+func (b *blacklist) peek(sessionKey, subjectKey string) (values [2]string) {
+	if values[0] = b.peeker.Peek(sessionKey); values[0] != endedValue {
+		values[1] = b.peeker.Peek(subjectKey)
+	}
+	return values
 }
 
-// lookup returns the values of both keys.
-func (v *visit) lookup(first, second string) (values [2]string, err error) {
+// lookup returns the session's record and the subject's.
+func (v *visit) lookup(sessionKey, subjectKey string) (values [2]string, err error) {
 	if v.peeker != nil {
-		return v.peek(first, second), nil
+		return v.peek(sessionKey, subjectKey), nil
 	}
 	err = v.bounded(func(ctx context.Context) error {
-		got, err := v.store.Get(ctx, first, second)
+		got, err := v.store.Get(ctx, sessionKey, subjectKey)
 		if err == nil && len(got) != len(values) {
 			err = errStoreAnswer
 		}
