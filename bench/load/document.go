@@ -75,10 +75,11 @@ func (d document) section() string {
 	p("%s; medians of %d rounds of %v each, in turns of %v; the ratios are medians of each round's own.\n",
 		report.Machine(), d.rounds, d.limit.duration, turn)
 	p("Each server is a process with one processor (GOMAXPROCS=1%s),", pinning())
-	p("on net/http, and answers the same bytes: 1,000 tokens in turn, over %d connections that stay open. So it is at its limit,", d.limit.connections)
+	p("on net/http, and gets the same bytes: 1,000 tokens in turn, over %d connections that stay open. So it is at its limit,", d.connections)
 	p("and the latencies are those of a server there. Most of a request's time is net/http's and the kernel's, which is why the")
 	p("ratios are nearer to 1 than those above. The second line is the most that a guard can reach, against gin-jwt as well: it does")
-	p("nothing but what every guard has to do.\n")
+	p("nothing but what every guard has to do. All processes hold the same %s records of a blacklist, also those that never look", report.Thousands(background))
+	p("at them: the collector, which takes its share of each allocation, has the same heap to go through everywhere.\n")
 	p("%s", d.table())
 	p("With Redis a request waits for a round trip, and Redis and the generator of the load share what the server leaves over. With")
 	p("MaxStaleness of a second an answer of Redis is used again for so long: a logout through another process counts up to a")

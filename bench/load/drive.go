@@ -29,21 +29,34 @@ func (l leg) perSecond() float64 { return float64(l.latencies.count) / l.took.Se
 
 // bounds end a leg, whichever is first.
 type bounds struct {
-	connections int
-	duration    time.Duration
-	requests    int
+	duration time.Duration
+	requests int
 }
 
-// drive sends the requests over a fixed number of connections, on each one at a time. So the server is as busy as
-// it can be, and the latencies are those of a server at its limit.
-func drive(ctx context.Context, address string, requests [][]byte, limit bounds) (leg, error) {
-	results := make([]result, limit.connections)
+// connect opens n connections.
+func connect(ctx context.Context, address string, n int) (connections []net.Conn, err error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	for range n {
+		connection, err := dialer.DialContext(ctx, "tcp", address)
+		if err != nil {
+			return connections, err
+		}
+		connections = append(connections, connection)
+	}
+	return connections, nil
+}
+
+// drive sends the requests over all connections, on each one at a time. So the server is as busy as it can be, and the
+// latencies are those of a server at its limit.
+func drive(ctx context.Context, connections []net.Conn, requests [][]byte, limit bounds) (leg, error) {
+	n := len(connections)
+	results := make([]result, n)
 	start := time.Now()
 	ends := start.Add(limit.duration)
 	var wg sync.WaitGroup
-	for i := range results {
+	for i, connection := range connections {
 		wg.Go(func() {
-			results[i] = converse(ctx, address, requests, i*len(requests)/limit.connections, limit.requests/limit.connections, ends)
+			results[i] = converse(ctx, connection, requests, i*len(requests)/n, limit.requests/n, ends)
 		})
 	}
 	wg.Wait()
@@ -63,13 +76,7 @@ type result struct {
 }
 
 // converse uses one connection until it is time.
-func converse(ctx context.Context, address string, requests [][]byte, first, most int, ends time.Time) (r result) {
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", address)
-	if err != nil {
-		r.err = err
-		return r
-	}
-	defer conn.Close()
+func converse(ctx context.Context, conn net.Conn, requests [][]byte, first, most int, ends time.Time) (r result) {
 	_ = conn.SetDeadline(ends.Add(5 * time.Second))
 	buffer := make([]byte, 4096)
 	sent := time.Now()

@@ -46,14 +46,26 @@ func TestDriveEndsByItself(t *testing.T) {
 	address := server.Listener.Addr().String()
 	request := func(path string) [][]byte { return [][]byte{[]byte("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")} }
 
-	got, err := drive(context.Background(), address, request("/ok"), bounds{connections: 4, duration: time.Minute, requests: 100})
+	drivenOver := func(n int, path string, limit bounds) (leg, error) {
+		t.Helper()
+		connections, err := connect(context.Background(), address, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, connection := range connections {
+			defer connection.Close()
+		}
+		return drive(context.Background(), connections, request(path), limit)
+	}
+
+	got, err := drivenOver(4, "/ok", bounds{duration: time.Minute, requests: 100})
 	if err != nil || got.latencies.count != 100 {
 		t.Errorf("%d requests, %v; want 100", got.latencies.count, err)
 	}
-	if _, err := drive(context.Background(), address, request("/ok"), bounds{connections: 2, duration: 50 * time.Millisecond, requests: 1 << 30}); err != nil {
+	if _, err := drivenOver(2, "/ok", bounds{duration: 50 * time.Millisecond, requests: 1 << 30}); err != nil {
 		t.Error(err)
 	}
-	_, err = drive(context.Background(), address, request("/other"), bounds{connections: 1, duration: time.Minute, requests: 1})
+	_, err = drivenOver(1, "/other", bounds{duration: time.Minute, requests: 1})
 	if err == nil || !strings.Contains(err.Error(), "418") {
 		t.Errorf("an answer that is no 200 gave %v", err)
 	}

@@ -2,8 +2,8 @@
 //
 //	go run ./load [-rounds 6] [-duration 2s] [-check]
 //
-// In each round it starts a server process on one processor for each contestant, sends all the same requests over a fixed
-// number of connections, to one server after the other in short turns, and ends by itself.
+// In each round it starts a server process on one processor for each contestant, sends the same requests to all over
+// connections that stay open, to one server after the other in short turns, and ends by itself.
 package main
 
 import (
@@ -26,15 +26,13 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// tokens is how many different ones are sent, again and again.
-const tokens = 1000
-
 type options struct {
-	limit  bounds
-	rounds int
-	docs   string
-	quick  bool
-	check  bool
+	limit       bounds
+	connections int
+	rounds      int
+	docs        string
+	quick       bool
+	check       bool
 }
 
 func main() {
@@ -45,7 +43,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 6, "rounds")
 	flag.DurationVar(&o.limit.duration, "duration", 2*time.Second, "how long each server is driven in a round, at most")
 	flag.IntVar(&o.limit.requests, "requests", 1_000_000, "how many requests a server gets in a round, at most")
-	flag.IntVar(&o.limit.connections, "connections", 16, "connections that are kept alive")
+	flag.IntVar(&o.connections, "connections", 16, "connections to each server")
 	flag.StringVar(&o.docs, "docs", "../docs", "where performance.md is")
 	flag.BoolVar(&o.quick, "quick", false, "one short round, to see that everything works; no document is written")
 	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a goal is missed")
@@ -96,10 +94,11 @@ func run(o options) (met bool, err error) {
 		defer server.Close()
 		redisAddress = server.Address
 	}
+	loads := []load{newLoad(middleware.HS256), newLoad(middleware.RS256)}
 	var servers []*server
 	for round := range o.rounds {
 		log.Printf("round %d of %d", round+1, o.rounds)
-		again, err := measure(ctx, redisAddress, o.limit)
+		again, err := measure(ctx, loads, redisAddress, o)
 		if err != nil {
 			return false, err
 		}
@@ -115,8 +114,34 @@ func run(o options) (met bool, err error) {
 	return met, report.Performance(o.docs, report.LoadSection, d.section())
 }
 
-// startAll starts a server for each contestant and algorithm. What stopAll ends may be less than all.
-func startAll(redisAddress string) (servers []*server, stopAll func(), err error) {
+// tokens is how many different ones are sent, again and again.
+const tokens = 1000
+
+// contenders are run for each algorithm.
+var contenders = []struct{ id, store string }{
+	{contest.Bare, noStore}, {contest.Header, noStore}, {contest.GinJWT, noStore},
+	{contest.Ours, memory}, {contest.Ours, bolt}, {contest.Ours, redis}, {contest.Ours, redisStale},
+}
+
+// load is what is sent to all servers of an algorithm.
+type load struct {
+	key      contest.Key
+	requests [][]byte
+}
+
+func newLoad(algorithm middleware.Algorithm) load {
+	blacklist := store.NewMemory()
+	defer blacklist.Close()
+	l := load{key: contest.NewKey(algorithm)}
+	for _, authorization := range contest.Bearer(contest.Issue(contest.NewAuth(l.key, blacklist), tokens)) {
+		l.requests = append(l.requests, fmt.Appendf(nil,
+			"GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\nAuthorization: %s\r\n\r\n", contest.Path, authorization))
+	}
+	return l
+}
+
+// startAll starts the servers. What stopAll ends may be less than all.
+func startAll(loads []load, redisAddress string) (servers []*server, stopAll func(), err error) {
 	dir, err := os.MkdirTemp("", "bench-load")
 	if err != nil {
 		return nil, func() {}, err
@@ -127,19 +152,14 @@ func startAll(redisAddress string) (servers []*server, stopAll func(), err error
 		}
 		os.RemoveAll(dir)
 	}
-	for _, algorithm := range []middleware.Algorithm{middleware.HS256, middleware.RS256} {
-		key := contest.NewKey(algorithm)
-		requests := makeRequests(key)
-		for _, c := range []struct{ id, store string }{
-			{contest.Bare, noStore}, {contest.Header, noStore}, {contest.GinJWT, noStore},
-			{contest.Ours, memory}, {contest.Ours, bolt}, {contest.Ours, redis}, {contest.Ours, redisStale},
-		} {
+	for _, l := range loads {
+		for _, c := range contenders {
 			if redisAddress == "" && strings.HasPrefix(c.store, redis) {
 				continue
 			}
 			s, err := start(setup{
-				Contestant: c.id, Store: c.store, Algorithm: algorithm, Key: key.Marshal(), Redis: redisAddress, Dir: dir,
-			}, requests)
+				Contestant: c.id, Store: c.store, Algorithm: l.key.Algorithm, Key: l.key.Marshal(), Redis: redisAddress, Dir: dir,
+			}, l.requests)
 			if err != nil {
 				return servers, stopAll, fmt.Errorf("%s %s: %w", c.id, c.store, err)
 			}
@@ -149,36 +169,25 @@ func startAll(redisAddress string) (servers []*server, stopAll func(), err error
 	return servers, stopAll, nil
 }
 
-// makeRequests makes the bytes that all servers get.
-func makeRequests(key contest.Key) [][]byte {
-	blacklist := store.NewMemory()
-	defer blacklist.Close()
-	requests := make([][]byte, tokens)
-	for i, authorization := range contest.Bearer(contest.Issue(contest.NewAuth(key, blacklist), tokens)) {
-		requests[i] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\nAuthorization: %s\r\n\r\n", contest.Path, authorization)
-	}
-	return requests
-}
-
 // turn is how long one server is driven before it is the next one's turn. It is short, as the machine's own pace changes
 // from second to second, and what is compared must have had the same.
 const turn = 100 * time.Millisecond
 
 // measure is one round: it starts the servers, since the layout of a process's memory has its say as well, warms them up,
 // and then takes turns. Who comes first changes from turn to turn.
-func measure(ctx context.Context, redisAddress string, limit bounds) ([]*server, error) {
-	servers, stopAll, err := startAll(redisAddress)
+func measure(ctx context.Context, loads []load, redisAddress string, o options) ([]*server, error) {
+	servers, stopAll, err := startAll(loads, redisAddress)
 	defer stopAll()
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range servers {
-		warmUp := bounds{connections: limit.connections, duration: time.Minute, requests: 5 * tokens}
-		if _, err := drive(ctx, s.address, s.requests, warmUp); err != nil {
+		if err := s.warmUp(ctx, o.connections); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name(), err)
 		}
 		s.legs = []leg{{}}
 	}
+	limit := o.limit
 	turns := max(1, int(limit.duration/turn))
 	limit.duration /= time.Duration(turns)
 	limit.requests /= turns

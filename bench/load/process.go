@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/ginrefresh/ginrefresh/bench/internal/contest"
 	"github.com/ginrefresh/ginrefresh/bench/internal/report"
@@ -17,11 +19,12 @@ import (
 // server is a process that serves one contestant, and what was measured of it.
 type server struct {
 	setup
-	address  string
-	requests [][]byte
-	legs     []leg
-	command  *exec.Cmd
-	stdin    io.Closer
+	requests    [][]byte
+	address     string
+	connections []net.Conn
+	legs        []leg
+	command     *exec.Cmd
+	stdin       io.Closer
 }
 
 // start runs this program again as a server, on one processor.
@@ -62,14 +65,28 @@ func start(s setup, requests [][]byte) (*server, error) {
 }
 
 func (s *server) stop() {
+	for _, connection := range s.connections {
+		_ = connection.Close()
+	}
 	_ = s.stdin.Close()
 	_ = s.command.Wait()
+}
+
+const warmUpRequests = 5 * tokens
+
+// warmUp opens the connections, which stay open, and sends each request a few times.
+func (s *server) warmUp(ctx context.Context, connections int) (err error) {
+	if s.connections, err = connect(ctx, s.address, connections); err != nil {
+		return err
+	}
+	_, err = drive(ctx, s.connections, s.requests, bounds{duration: time.Minute, requests: warmUpRequests})
+	return err
 }
 
 // goOn drives the server for one turn more of its last leg.
 func (s *server) goOn(ctx context.Context, limit bounds) error {
 	before := processorTime(s.pid())
-	l, err := drive(ctx, s.address, s.requests, limit)
+	l, err := drive(ctx, s.connections, s.requests, limit)
 	if err != nil {
 		return err
 	}
