@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -68,5 +69,20 @@ func TestDriveEndsByItself(t *testing.T) {
 	_, err = drivenOver(1, "/other", bounds{duration: time.Minute, requests: 1})
 	if err == nil || !strings.Contains(err.Error(), "418") {
 		t.Errorf("an answer that is no 200 gave %v", err)
+	}
+}
+
+func TestReadWrk(t *testing.T) {
+	const report = "  110306 requests in 2.00s, 12.41MB read\n%sRequests/sec:  55143.07\nTransfer/sec:      6.21MB\n"
+	if got, err := readWrk(fmt.Sprintf(report, "")); got != 55143.07 || err != nil {
+		t.Errorf("%v, %v, want 55143.07", got, err)
+	}
+	for _, trouble := range []string{"  Socket errors: connect 0, read 3, write 0, timeout 0\n", "  Non-2xx or 3xx responses: 7\n"} {
+		if got, err := readWrk(fmt.Sprintf(report, trouble)); err == nil {
+			t.Errorf("with %q the rate is %v", trouble, got)
+		}
+	}
+	if _, err := readWrk("unable to connect to 127.0.0.1:1 Connection refused"); err == nil {
+		t.Error("a rate of nothing")
 	}
 }

@@ -3,7 +3,8 @@
 //	go run ./load [-rounds 6] [-duration 2s] [-check]
 //
 // In each round it starts a server process on one processor for each contestant, sends the same requests to all over
-// connections that stay open, to one server after the other in short turns, and ends by itself.
+// connections that stay open, to one server after the other in short turns, and ends by itself. Where wrk is installed, it
+// measures the servers as well.
 package main
 
 import (
@@ -105,13 +106,12 @@ func run(o options) (met bool, err error) {
 		servers = join(servers, again)
 	}
 	d := document{servers: servers, options: o}
-	fmt.Print(d.table())
-	goals, met := report.Goals(d.goals())
-	fmt.Print("\n" + goals)
+	section, met := d.section()
+	fmt.Print(section)
 	if o.quick {
 		return met, nil
 	}
-	return met, report.Performance(o.docs, report.LoadSection, d.section())
+	return met, report.Performance(o.docs, report.LoadSection, section)
 }
 
 // tokens is how many different ones are sent, again and again.
@@ -125,15 +125,18 @@ var contenders = []struct{ id, store string }{
 
 // load is what is sent to all servers of an algorithm.
 type load struct {
-	key      contest.Key
-	requests [][]byte
+	key           contest.Key
+	authorization string // of the first request
+	requests      [][]byte
 }
 
 func newLoad(algorithm middleware.Algorithm) load {
 	blacklist := store.NewMemory()
 	defer blacklist.Close()
-	l := load{key: contest.NewKey(algorithm)}
-	for _, authorization := range contest.Bearer(contest.Issue(contest.NewAuth(l.key, blacklist), tokens)) {
+	key := contest.NewKey(algorithm)
+	authorizations := contest.Bearer(contest.Issue(contest.NewAuth(key, blacklist), tokens))
+	l := load{key: key, authorization: authorizations[0]}
+	for _, authorization := range authorizations {
 		l.requests = append(l.requests, fmt.Appendf(nil,
 			"GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\nAuthorization: %s\r\n\r\n", contest.Path, authorization))
 	}
@@ -159,7 +162,7 @@ func startAll(loads []load, redisAddress string) (servers []*server, stopAll fun
 			}
 			s, err := start(setup{
 				Contestant: c.id, Store: c.store, Algorithm: l.key.Algorithm, Key: l.key.Marshal(), Redis: redisAddress, Dir: dir,
-			}, l.requests)
+			}, l)
 			if err != nil {
 				return servers, stopAll, fmt.Errorf("%s %s: %w", c.id, c.store, err)
 			}
@@ -197,7 +200,7 @@ func measure(ctx context.Context, loads []load, redisAddress string, o options) 
 			return nil, fmt.Errorf("%s: %w", s.name(), err)
 		}
 	}
-	return servers, nil
+	return servers, findWrk(o).measure(ctx, servers)
 }
 
 // join adds the legs of another round, which had the same servers in the same order.
@@ -207,6 +210,7 @@ func join(servers, again []*server) []*server {
 	}
 	for i, s := range again {
 		servers[i].legs = append(servers[i].legs, s.legs...)
+		servers[i].byWrk = append(servers[i].byWrk, s.byWrk...)
 	}
 	return servers
 }

@@ -19,16 +19,17 @@ import (
 // server is a process that serves one contestant, and what was measured of it.
 type server struct {
 	setup
-	requests    [][]byte
+	load
 	address     string
 	connections []net.Conn
 	legs        []leg
+	byWrk       []float64 // requests per second of each round, of those that wrk is for
 	command     *exec.Cmd
 	stdin       io.Closer
 }
 
 // start runs this program again as a server, on one processor.
-func start(s setup, requests [][]byte) (*server, error) {
+func start(s setup, l load) (*server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func start(s setup, requests [][]byte) (*server, error) {
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
-	running := &server{setup: s, requests: requests, command: command, stdin: stdin}
+	running := &server{setup: s, load: l, command: command, stdin: stdin}
 	if err := json.NewEncoder(stdin).Encode(s); err != nil {
 		running.stop()
 		return nil, err
@@ -114,8 +115,13 @@ func (s *server) median(figure func(leg) float64) float64 {
 	return report.Median(values)
 }
 
-func (s *server) perSecond() float64 {
-	return s.median(leg.perSecond)
+// perSecond are the requests per second of each round.
+func (s *server) perSecond() []float64 {
+	all := make([]float64, len(s.legs))
+	for i, l := range s.legs {
+		all[i] = l.perSecond()
+	}
+	return all
 }
 
 // quantile is in microseconds.
