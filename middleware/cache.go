@@ -32,23 +32,25 @@ func newVerifier(keys *keySet, cacheSize int) *verifier {
 // Whether a token still lives and is not revoked is no part of it and is checked on each request. So what
 // has expired need not leave at once: it goes when its place is wanted.
 type tokenCache struct {
-	// The key is a hash of the text, so that a look touches little memory.
-	tokens *otter.Cache[uint64, *verified]
-	seed   maphash.Seed
+	// What each request needs comes first, and so lies together.
+	seed maphash.Seed
+
+	// Ours, as to the otter.Cache a forged token is a miss, or a hit if it ends like a genuine one.
+	hits, misses counter
+
+	share share
 
 	// front has what was found in tokens lately, each in the place that its hash chooses. When the next request
 	// comes to a busy server, little of all this is left in the processor's own cache, and each step to another
 	// piece of memory costs: there is one to here, and there are five to what is in tokens.
 	front []atomic.Pointer[verified]
 
+	// The key is a hash of the text, so that a look touches little memory.
+	tokens *otter.Cache[uint64, *verified]
+
 	// seen has traces of tokens that came once. Only a token that comes again is kept: a crowd that passes
 	// by once costs next to nothing and pushes nobody out.
 	seen []traces
-
-	share share
-
-	// Ours, as to the otter.Cache a forged token is a miss, or a hit if it ends like a genuine one.
-	hits, misses counter
 }
 
 // verified is a token that the cache keeps, in one piece of memory with what is looked at for it. All but the
