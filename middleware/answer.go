@@ -59,6 +59,7 @@ type errorAnswer struct {
 
 // refusal is an error's answer, made once: whoever floods a server with bad tokens gets no work out of it.
 type refusal struct {
+	of        *Error
 	body      []byte
 	challenge []string
 }
@@ -76,7 +77,7 @@ func prepareRefusals(realm string) map[Code]refusal {
 
 func newRefusal(e *Error, realm string) refusal {
 	body, _ := json.Marshal(errorAnswer{Error: e.Type, Description: e.Description, Code: e.Code}) // strings only
-	r := refusal{body: body}
+	r := refusal{of: e, body: body}
 	if e.Status == http.StatusUnauthorized {
 		r.challenge = []string{e.challenge(realm)}
 	}
@@ -85,10 +86,14 @@ func newRefusal(e *Error, realm string) refusal {
 
 // refusal returns the prepared one unless e says something of its own.
 func (a *Auth) refusal(e *Error) refusal {
-	if usual := errorTable[e.Code]; e.Status == usual.Status && e.Type == usual.Type && e.Description == usual.Description && e.MaxAge == 0 {
-		return a.refusals[e.Code]
+	if r, ok := a.refusals[e.Code]; ok && r.says(e) {
+		return r
 	}
 	return newRefusal(e, a.realm)
+}
+
+func (r refusal) says(e *Error) bool {
+	return e.Status == r.of.Status && e.Type == r.of.Type && e.Description == r.of.Description && e.MaxAge == r.of.MaxAge
 }
 
 // answered reports whether the application's code has answered the request itself.
@@ -125,7 +130,7 @@ func (a *Auth) refuse(c *gin.Context, err error) {
 // forget clears the cookies of a session that is known to be over. A token that was merely replaced has a
 // successor, and that may be in the browser already: a slow answer must not clear it.
 func (a *Auth) forget(c *gin.Context, p presented, err error) {
-	if e := asError(err); a.cookies != nil && p.byCookie && e.over {
+	if a.cookies != nil && p.byCookie && asError(err).over {
 		a.cookies.clear(c)
 	}
 }

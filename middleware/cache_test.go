@@ -66,10 +66,10 @@ func TestAllocations(t *testing.T) {
 		{"warm and replaced, in the grace", warm, required, replaced, 204, 2},
 		{"warm, AutoRefresh", warm, renewing, genuine, 204, 2},
 		{"cold", cold, required, genuine, 204, 7},
-		{"revoked", warm, required, gone, 401, 4},
-		{"forged", cold, required, genuine[:len(genuine)-8] + "AAAAAAAA", 401, 5},
-		{"malformed", cold, required, "a.b", 401, 4},
-		{"missing", cold, required, "", 401, 4},
+		{"revoked", warm, required, gone, 401, 2},
+		{"forged", cold, required, genuine[:len(genuine)-8] + "AAAAAAAA", 401, 3},
+		{"malformed", cold, required, "a.b", 401, 2},
+		{"missing", cold, required, "", 401, 2},
 		{"refresh", warm, refresh, replaced, 200, 40},
 	} {
 		t.Run(test.name, func(t *testing.T) {

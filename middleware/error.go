@@ -116,16 +116,25 @@ func over(code Code) *Error {
 // change is no business of his.
 func invalid(reason string) *Error { return failed(CodeTokenInvalid, errors.New(reason)) }
 
+// errorOf returns the Error that err is or wraps, nil if there is none.
+func errorOf(err error) *Error {
+	if e, ok := err.(*Error); ok {
+		return e // nearly always, and errors.As would allocate
+	}
+	var e *Error
+	errors.As(err, &e)
+	return e
+}
+
 // asError gives what a step returned its place on the wire.
 func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e := errorOf(err); e != nil {
 		return e
 	}
 	return failed(CodeServerError, err)
 }
 
 func hasCode(err error, code Code) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Code == code
+	e := errorOf(err)
+	return e != nil && e.Code == code
 }

@@ -48,10 +48,9 @@ func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 
 // loginError gives what Authenticate returned its place on the wire.
 func loginError(err error) error {
-	var known *Error
 	var tooLong *http.MaxBytesError
 	switch {
-	case errors.As(err, &known):
+	case errorOf(err) != nil:
 		return err
 	case errors.Is(err, ErrRefused):
 		return failed(CodeInvalidCredentials, err)
