@@ -235,8 +235,15 @@ func TestTheCacheIsSparedWhatItCannotHold(t *testing.T) {
 		t.Fatalf("for few tokens %d of 1024 are looked for", looked())
 	}
 	crowd(c, "many", 200_000, 2)
-	if looked() != 1024/leastShare {
-		t.Errorf("for many tokens %d of 1024 are looked for, want %d", looked(), 1024/leastShare)
+	const least, times = 1024 / leastShare, 20
+	lowest, sum := looked(), 0
+	for i := range times { // now and then a few samples mislead it, for one decision
+		crowd(c, fmt.Sprint("many ", i), 10_000, 1)
+		lowest = min(lowest, looked())
+		sum += looked()
+	}
+	if lowest != least || sum > times*2*least {
+		t.Errorf("for many tokens %d of 1024 are looked for at the least and %d on average, want %d", lowest, sum/times, least)
 	}
 	crowd(c, "few again", 500, 1000)
 	if looked() != 1024 {

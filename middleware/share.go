@@ -45,7 +45,8 @@ func (s *share) missed(looked bool, totalHits func() uint64) {
 	}
 	hits := totalHits()
 	mask := s.mask.Load()
-	if (hits-s.lastHits)*hitsWorth < uint64(s.inVain)*sampled {
+	inVain := max(1, s.inVain) // that none is among the samples says little
+	if (hits-s.lastHits)*hitsWorth < uint64(inVain)*sampled {
 		mask = min(mask<<1|1, leastShare-1)
 	} else {
 		mask >>= 1
