@@ -19,7 +19,7 @@ These pages are written by commands, in ` + "`bench/`" + `:
 
 ` + "```" + `
 go run . -million    # the benchmarks, the chart, and a million tokens
-go run ./load        # requests per second over loopback
+go run ./load        # requests per second over loopback, by wrk as well where it is installed
 go test ./...        # the allocation gates
 go test -bench .     # the benchmarks alone, for benchstat
 ` + "```" + `
