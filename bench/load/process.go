@@ -106,23 +106,20 @@ func (s *server) name() string {
 	return name
 }
 
-// median of a figure over the rounds.
-func (s *server) median(figure func(leg) float64) float64 {
+// each is a figure of every round.
+func (s *server) each(figure func(leg) float64) []float64 {
 	values := make([]float64, len(s.legs))
 	for i, l := range s.legs {
 		values[i] = figure(l)
 	}
-	return report.Median(values)
+	return values
 }
 
+// median of a figure over the rounds.
+func (s *server) median(figure func(leg) float64) float64 { return report.Median(s.each(figure)) }
+
 // perSecond are the requests per second of each round.
-func (s *server) perSecond() []float64 {
-	all := make([]float64, len(s.legs))
-	for i, l := range s.legs {
-		all[i] = l.perSecond()
-	}
-	return all
-}
+func (s *server) perSecond() []float64 { return s.each(leg.perSecond) }
 
 // quantile is in microseconds.
 func (s *server) quantile(share float64) float64 {
