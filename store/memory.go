@@ -41,17 +41,22 @@ func (m *Memory) Get(ctx context.Context, keys ...string) ([]string, error) {
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and
 // reports whether it did. Where expires is past, the key is absent afterwards; a lifetime of more than a
 // hundred years is cut to that. Its only error is that of a ctx that has ended.
+//
+// The swap takes effect before ctx's deadline or never, and after an error it has not taken effect.
 func (m *Memory) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	return m.records.CompareAndSwap(key, old, new, expires), nil
+	return m.records.CompareAndSwap(ctx, key, old, new, expires)
 }
 
 // Peek returns the key's value, "" if it is absent or past its expiry. It does not allocate.
 func (m *Memory) Peek(key string) string {
 	return m.records.Peek(key)
 }
+
+// Self returns the store itself. The middleware's guards use it to tell this store from a struct that embeds it.
+func (m *Memory) Self() any { return m }
 
 // Version counts the changes to the key, and to about a thousandth of all others, as the
 // middleware's Peeker wants it: it is odd while a change is under way.

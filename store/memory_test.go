@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,5 +140,100 @@ func TestMemoryPeekDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(1000, func() { m.Peek(key) }); n != 0 {
 			t.Errorf("Peek(%q) allocates %v times", key, n)
 		}
+	}
+}
+
+// late is a context that is over only by its deadline: its Err stays nil, as in a process that was stopped.
+type late struct {
+	context.Context
+	deadline time.Time
+}
+
+func (l late) Deadline() (time.Time, bool) { return l.deadline, true }
+
+// R10a: a swap that finds its deadline passed changes nothing, although no timer has fired.
+func TestR10a_MemoryHeedsTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(t)
+		mustSwap(t, m, "key", "", "old", time.Now().Add(time.Hour))
+		before := m.Version("key").Load()
+		for _, d := range []time.Duration{0, -time.Nanosecond, -time.Hour} {
+			for _, expires := range []time.Time{time.Now().Add(time.Hour), time.Now().Add(-time.Hour)} {
+				ctx := late{context.Background(), time.Now().Add(d)}
+				done, err := m.CompareAndSwap(ctx, "key", "old", "new", expires)
+				if done || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("CompareAndSwap %v from its deadline = %v, %v", d, done, err)
+				}
+			}
+		}
+		if got := m.Peek("key"); got != "old" {
+			t.Errorf("the value is %q, want it unchanged", got)
+		}
+		if got := m.Version("key").Load(); got != before {
+			t.Errorf("the version went from %d to %d although nothing changed", before, got)
+		}
+		ctx := late{context.Background(), time.Now().Add(time.Nanosecond)}
+		if done, err := m.CompareAndSwap(ctx, "key", "old", "new", time.Now().Add(time.Hour)); !done || err != nil {
+			t.Errorf("CompareAndSwap before its deadline = %v, %v", done, err)
+		}
+	})
+}
+
+// slow is a context that is asked for its Err twice, and takes its time for the second answer.
+type slow struct {
+	context.Context
+	asked   *atomic.Int32
+	holding chan<- struct{}
+	release <-chan struct{}
+}
+
+func (s slow) Err() error {
+	if s.asked.Add(1) == 1 {
+		return nil
+	}
+	close(s.holding)
+	<-s.release
+	return context.Canceled
+}
+
+// R10a: the deadline counts when a swap gets its turn, not when it begins to wait for it.
+func TestR10a_MemoryHeedsTheDeadlineInTurn(t *testing.T) {
+	m := newMemory(t)
+	mustSwap(t, m, "key", "", "old", time.Now().Add(time.Hour))
+	holding, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		done, err := m.CompareAndSwap(slow{context.Background(), new(atomic.Int32), holding, release}, "key", "old", "first", time.Now().Add(time.Hour))
+		if done || !errors.Is(err, context.Canceled) {
+			t.Errorf("a swap cancelled in its turn = %v, %v", done, err)
+		}
+	})
+	select {
+	case <-holding:
+	case <-time.After(5 * time.Second):
+		close(release)
+		t.Fatal("a swap does not look at its context in its turn")
+	}
+	deadline := time.Now().Add(50 * time.Millisecond)
+	wg.Go(func() { // waits for the first one
+		done, err := m.CompareAndSwap(late{context.Background(), deadline}, "key", "old", "second", time.Now().Add(time.Hour))
+		if done || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a swap that waited beyond its deadline = %v, %v", done, err)
+		}
+	})
+	<-time.After(time.Until(deadline) + 10*time.Millisecond)
+	close(release)
+	wg.Wait()
+	if got := m.Peek("key"); got != "old" {
+		t.Errorf("the value is %q, want it unchanged", got)
+	}
+}
+
+// Self tells the store from a struct that embeds it.
+func TestMemorySelf(t *testing.T) {
+	m := newMemory(t)
+	embedder := struct{ *store.Memory }{m}
+	if m.Self() != any(m) || embedder.Self() == any(embedder) {
+		t.Error("Self is not the store itself")
 	}
 }

@@ -64,6 +64,9 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 // whether it did. The condition is part of the statement that writes: read first, write then would let two
 // callers win.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return false, context.DeadlineExceeded // a process that was stopped resumes before its timers fire
+	}
 	now := time.Now().UnixMilli()
 	statement := `UPDATE blacklist SET value = ?, expires = ? WHERE key = ? AND value = ? AND expires > ?`
 	args := []any{new, milliseconds(expires), []byte(key), old, now}

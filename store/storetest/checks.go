@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -40,6 +41,8 @@ var checks = []struct {
 	{"no lost update", checkNoLostUpdate},
 	{"many keys at once", checkManyKeysAtOnce},
 	{"ended context", checkEndedContext},
+	{"passed deadline", checkPassedDeadline},
+	{"self", checkSelf},
 	{"version", checkVersion},
 }
 
@@ -73,13 +76,13 @@ func (t tester) get(keys ...string) []string {
 	return values
 }
 
-// want checks a key's value, with Get and with Peek where the store has it.
+// want checks a key's value, with Get and, if the guards use it, with Peek.
 func (t tester) want(key, want string) {
 	t.Helper()
 	if got := t.get(key)[0]; got != want {
 		t.Fatalf("Get(%.100q) = %.100q, want %.100q", key, got, want)
 	}
-	if p, ok := t.store.(peeker); ok {
+	if p := peekerOf(t.store); p != nil {
 		if got := p.Peek(key); got != want {
 			t.Fatalf("Peek(%.100q) = %.100q, but Get says %.100q", key, got, want)
 		}
@@ -458,10 +461,64 @@ func checkEndedContext(tb tb, s Store) {
 	t.want(present, "1")
 }
 
-// checkVersion is for stores that have Peek.
-func checkVersion(tb tb, s Store) {
+// silentContext is a context whose deadline has passed although Err is nil: the timer of a context fires late in a
+// process that was stopped.
+type silentContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c silentContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func checkPassedDeadline(tb tb, s Store) {
+	t := newTester(tb, s)
+	absent, present := t.prefix+"absent", t.prefix+"present"
+	t.mustSwap(present, "", "1", inAnHour())
+	for _, late := range []time.Duration{0, time.Second, 24 * time.Hour} {
+		ctx := silentContext{context.Background(), time.Now().Add(-late)}
+		for _, swap := range []struct {
+			key, old, new string
+			expires       time.Time
+		}{
+			{absent, "", "1", inAnHour()},
+			{present, "1", "2", inAnHour()},
+			{present, "1", "2", time.Now().Add(-time.Hour)},
+			{present, "2", "3", inAnHour()},
+		} {
+			// An error is better, but false will do: a caller who reads again finds the value unchanged.
+			done, err := s.CompareAndSwap(ctx, swap.key, swap.old, swap.new, swap.expires)
+			if done {
+				t.Errorf("CompareAndSwap(%.100q) = %v, %v, %v after the deadline of its context", swap.key, done, err, late)
+			}
+		}
+		t.want(absent, "")
+		t.want(present, "1")
+	}
+}
+
+// checkSelf is for stores that have Peek. One whose Self is a store of another type embeds that store: it makes no promise
+// about the Peek that it inherits.
+func checkSelf(tb tb, s Store) {
+	if _, ok := s.(versioned); !ok {
+		return
+	}
+	t := newTester(tb, s)
 	p, ok := s.(peeker)
 	if !ok {
+		t.Fatalf("the store has Peek and Version, but no Self() any: the guards would not use them")
+	}
+	if !reflect.ValueOf(s).Comparable() {
+		t.Fatalf("stores of type %T cannot be compared, so Self cannot tell them apart: return a pointer", s)
+	}
+	if self := p.Self(); self != any(s) && reflect.TypeOf(self) == reflect.TypeOf(s) {
+		t.Fatalf("Self returned another %T than the store itself", s)
+	}
+}
+
+// checkVersion is for stores whose Peek the guards use.
+func checkVersion(tb tb, s Store) {
+	p := peekerOf(s)
+	if p == nil {
 		return
 	}
 	t := newTester(tb, s)

@@ -23,6 +23,8 @@ type plain struct {
 	version atomic.Uint64 // of all keys
 }
 
+func newPlain() *plain { return &plain{records: map[string]record{}} }
+
 type faults struct {
 	alwaysSwaps    bool // whatever the old value
 	neverSwaps     bool
@@ -36,11 +38,14 @@ type faults struct {
 	dropsAbsent    bool // answers for the present keys only
 	errsOnAbsent   bool
 	ignoresContext bool
+	ignoresClock   bool // heeds the context's Err, but not its deadline
+	checksTooLate  bool // heeds the deadline, but after the change
 	foldsKeys      bool
 	cutsKeys       bool
 	trimsValues    bool
 	deletesOnLost  bool // a lost swap drops the record
 	stalePeek      bool
+	copiesSelf     bool
 	forgets        bool // every 7th write
 	frozenVersion  bool
 	lateVersion    bool // goes up after the change only
@@ -125,10 +130,20 @@ func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	if p.trimsValues {
 		new = strings.TrimSpace(new)
 	}
+	late := func() bool {
+		deadline, ok := ctx.Deadline()
+		return ok && !time.Now().Before(deadline) && !p.ignoresClock && !p.ignoresContext
+	}
+	if late() && !p.checksTooLate {
+		return false, context.DeadlineExceeded
+	}
 	if p.writes++; p.forgets && p.writes%7 == 0 {
 		return true, nil
 	}
 	p.write(key, record{new, expires})
+	if late() {
+		return false, context.DeadlineExceeded
+	}
 	return true, nil
 }
 
@@ -154,6 +169,13 @@ func (p *plain) write(key string, r record) {
 
 func (p *plain) Version(string) *atomic.Uint64 { return &p.version }
 
+func (p *plain) Self() any {
+	if p.copiesSelf {
+		return &plain{records: p.records}
+	}
+	return p
+}
+
 func (p *plain) Peek(key string) string {
 	if p.stalePeek {
 		return ""
@@ -161,6 +183,40 @@ func (p *plain) Peek(key string) string {
 	p.reading.RLock()
 	defer p.reading.RUnlock()
 	return p.read(key)
+}
+
+// embedder inherits a Peek that does not fit its own Get.
+type embedder struct{ *plain }
+
+func (e embedder) Get(ctx context.Context, keys ...string) ([]string, error) {
+	own := make([]string, len(keys))
+	for i, key := range keys {
+		own[i] = "own " + key
+	}
+	return e.plain.Get(ctx, own...)
+}
+
+func (e embedder) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	return e.plain.CompareAndSwap(ctx, "own "+key, old, new, expires)
+}
+
+// claimer is an embedder that says its Peek is its own.
+type claimer struct{ embedder }
+
+func (c claimer) Self() any { return c }
+
+// uncomparable has a Self that no store can equal.
+type uncomparable struct {
+	*plain
+	_ []int
+}
+
+func (u uncomparable) Self() any { return u }
+
+// selfless has Peek and Version, but no Self.
+type selfless struct {
+	Store
+	versioned
 }
 
 // witness is a tb that remembers what a check said.
@@ -182,15 +238,15 @@ func (w *witness) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// verdict runs a check on a store with faults, and returns the first that it says.
-func verdict(check string, f faults) string {
+// verdict runs a check on a store, and returns what it says.
+func verdict(check string, s Store) string {
 	var w witness
 	done := make(chan struct{})
 	go func() { // Fatalf ends it
 		defer close(done)
 		for _, c := range checks {
 			if c.name == check {
-				c.run(&w, &plain{faults: f, records: map[string]record{}})
+				c.run(&w, s)
 			}
 		}
 	}()
@@ -204,7 +260,7 @@ func TestEveryBreachIsFound(t *testing.T) {
 	patience = 3 * time.Second // for what never comes
 	found := map[string]bool{}
 	for _, breach := range []struct {
-		faults faults
+		broken any    // faults, or a whole store
 		check  string // it must fail, whatever other ones do
 		store  string
 	}{
@@ -224,6 +280,13 @@ func TestEveryBreachIsFound(t *testing.T) {
 		{faults{dropsAbsent: true}, "absent", "answers for present keys only"},
 		{faults{errsOnAbsent: true}, "absent", "returns an error for an absent key"},
 		{faults{ignoresContext: true}, "ended context", "ignores its context"},
+		{faults{ignoresContext: true}, "passed deadline", "ignores its context"},
+		{faults{ignoresClock: true}, "passed deadline", "ignores the deadline"},
+		{faults{checksTooLate: true}, "passed deadline", "looks at the deadline after the change"},
+		{faults{copiesSelf: true}, "self", "is not its Self"},
+		{uncomparable{plain: newPlain()}, "self", "cannot be compared with its Self"},
+		{selfless{newPlain(), newPlain()}, "self", "has no Self"},
+		{claimer{embedder{newPlain()}}, "swap", "claims an inherited Peek"},
 		{faults{foldsKeys: true}, "any key", "folds keys"},
 		{faults{cutsKeys: true}, "any key", "cuts keys"},
 		{faults{trimsValues: true}, "any value", "trims values"},
@@ -236,7 +299,11 @@ func TestEveryBreachIsFound(t *testing.T) {
 	} {
 		found[breach.check] = true
 		t.Run(breach.store+"/"+breach.check, func(t *testing.T) {
-			if verdict(breach.check, breach.faults) == "" {
+			s, ok := breach.broken.(Store)
+			if !ok {
+				s = &plain{faults: breach.broken.(faults), records: map[string]record{}}
+			}
+			if verdict(breach.check, s) == "" {
 				t.Errorf("a store that %s passes the check %q", breach.store, breach.check)
 			}
 		})
@@ -249,5 +316,17 @@ func TestEveryBreachIsFound(t *testing.T) {
 }
 
 func TestPlainPasses(t *testing.T) {
-	Run(t, func(*testing.T) Store { return &plain{records: map[string]record{}} })
+	Run(t, func(*testing.T) Store { return newPlain() })
+}
+
+// TestEmbedderPasses has a store whose Peek is inherited, and wrong. The guards do not use it, so it is not tested.
+func TestEmbedderPasses(t *testing.T) {
+	for _, c := range checks {
+		if c.name == "expiry" || c.name == "renewed expiry" || c.name == "shortened expiry" {
+			continue // they take time and do not depend on Peek
+		}
+		if said := verdict(c.name, embedder{newPlain()}); said != "" {
+			t.Errorf("the check %q says %s", c.name, said)
+		}
+	}
 }

@@ -6,6 +6,7 @@
 package expiring
 
 import (
+	"context"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -92,16 +93,31 @@ func (m *Map) Version(key string) *atomic.Uint64 {
 	return &m.versions[m.index(key)]
 }
 
-// CompareAndSwap sets key to value, expiring at expires, if its value is old, and reports whether it did.
-func (m *Map) CompareAndSwap(key, old, value string, expires time.Time) bool {
+// CompareAndSwap sets key to value, expiring at expires, if its value is old, and reports whether it did. It changes
+// nothing once ctx is over, however long it had to wait for its turn.
+func (m *Map) CompareAndSwap(ctx context.Context, key, old, value string, expires time.Time) (bool, error) {
 	i := m.index(key)
 	m.shards[i].mu.Lock()
 	defer m.shards[i].mu.Unlock()
 	if m.shards[i].peek(key) != old {
-		return false
+		return false, nil
+	}
+	if err := ended(ctx); err != nil {
+		return false, err
 	}
 	m.set(i, key, value, expires)
-	return true
+	return true, nil
+}
+
+// ended returns why ctx is over, or nil. It does not wait for ctx's timer, which fires late in a process that was stopped.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // Set sets key to value, expiring at expires. Where that is past, the key is absent afterwards.

@@ -45,7 +45,7 @@ func TestMemoryComesBack(t *testing.T) {
 		for i := range records {
 			lifetime := time.Minute
 			if i%20 == 0 {
-				lifetime = 24 * time.Hour
+				lifetime = 10 * time.Minute
 			}
 			m.Set(strconv.Itoa(i), "some value", time.Now().Add(lifetime))
 		}
@@ -65,6 +65,48 @@ func TestMemoryComesBack(t *testing.T) {
 		}
 		if got := m.Stats().Swept; got != records-records/20 {
 			t.Errorf("%d records swept, want %d", got, records-records/20)
+		}
+		<-time.After(10 * time.Minute)
+		if got := heap() - before; m.Len() != 0 || got > 100<<10 {
+			t.Errorf("with %d records left, the map takes %d bytes", m.Len(), got)
+		}
+	})
+}
+
+// TestExpiryIsExact is R13 at both ends: a value lives until its expiry, and no longer.
+func TestExpiryIsExact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := expiring.New()
+		defer m.Close()
+		for i, lifetime := range []time.Duration{1, time.Millisecond + 1, 1234567890, 77*time.Minute + 1} {
+			expires := time.Now().Add(lifetime)
+			set, swapped := "set "+strconv.Itoa(i), "swapped "+strconv.Itoa(i)
+			m.Set(set, "value", expires)
+			if done, err := m.CompareAndSwap(t.Context(), swapped, "", "value", expires); !done || err != nil {
+				t.Errorf("CompareAndSwap = %v, %v", done, err)
+			}
+			<-time.After(lifetime - 1)
+			if m.Peek(set) != "value" || m.Peek(swapped) != "value" {
+				t.Errorf("a value is gone a nanosecond before the end of %v", lifetime)
+			}
+			<-time.After(2)
+			if m.Peek(set) != "" || m.Peek(swapped) != "" {
+				t.Errorf("a value is there a nanosecond after the end of %v", lifetime)
+			}
+		}
+	})
+}
+
+// TestExpiryOfNow has an expiry that is neither past nor future. To go-cache a lifetime of 0 means for ever.
+func TestExpiryOfNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := expiring.New()
+		defer m.Close()
+		m.Set("absent", "value", time.Now())
+		m.Set("present", "value", time.Now().Add(time.Hour))
+		m.Set("present", "value", time.Now())
+		if got := m.Peek("absent") + m.Peek("present"); got != "" || m.Len() != 0 {
+			t.Errorf("values that expire at once are %q, and %d are held", got, m.Len())
 		}
 	})
 }
