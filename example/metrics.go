@@ -104,6 +104,9 @@ type observedPeeker struct {
 	middleware.Peeker
 }
 
+// Self says that Peek may be used: what it reads is what Get reads.
+func (o observedPeeker) Self() any { return o }
+
 func (o observedStore) Get(ctx context.Context, keys ...string) ([]string, error) {
 	start := time.Now()
 	values, err := o.store.Get(ctx, keys...)

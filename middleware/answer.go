@@ -18,14 +18,15 @@ type tokenAnswer struct {
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`
 }
 
-func (a *Auth) answerTokens(c *gin.Context, tokens Tokens) {
+// answerTokens answers with tokens. sent is the token of a cookie that came with the request, if any.
+func (a *Auth) answerTokens(c *gin.Context, tokens Tokens, sent string) {
 	answer := tokenAnswer{
 		TokenType:        "Bearer",
 		ExpiresIn:        secondsUntil(tokens.ExpiresAt),
 		RefreshExpiresIn: secondsUntil(tokens.RefreshUntil),
 	}
 	if a.cookies != nil {
-		a.cookies.set(c, tokens)
+		a.cookies.set(c, tokens, sent)
 	} else {
 		answer.AccessToken, answer.RefreshToken = tokens.AccessToken, tokens.RefreshToken
 	}
@@ -33,13 +34,19 @@ func (a *Auth) answerTokens(c *gin.Context, tokens Tokens) {
 }
 
 // SetCookies sets the cookies that LoginHandler would, after a login of another kind that ends in an answer
-// of its own, as a redirect. It panics without [Config].Cookie.
-func (a *Auth) SetCookies(c *gin.Context, tokens Tokens) {
+// of its own, as a redirect. It ends the session of the cookie that came with the request, unless the tokens are
+// of that session (R16); if the store fails at that, it sets nothing and returns an [*Error]. It panics without
+// [Config].Cookie.
+func (a *Auth) SetCookies(c *gin.Context, tokens Tokens) error {
 	if a.cookies == nil {
 		panic("middleware: SetCookies needs Config.Cookie")
 	}
 	forbidStoring(c)
-	a.cookies.set(c, tokens)
+	if err := a.endReplaced(c, tokens.Claims.SessionID); err != nil {
+		return err
+	}
+	a.cookies.set(c, tokens, "")
+	return nil
 }
 
 func secondsUntil(t time.Time) int64 { return max(0, t.Unix()-time.Now().Unix()) }

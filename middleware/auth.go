@@ -18,11 +18,12 @@
 // no HTTP: use them for a WebSocket, for gRPC, or after a login through OAuth.
 //
 // A refresh replaces the token. The replaced one still passes for the grace of 10 seconds, and its refresh
-// gives the same successor again; after that its return counts as theft and ends the session. So a client
-// must keep the newest token it got, and all its tabs must share it.
+// gives the same successor again, as does a refresh of that successor; after that the return of the replaced
+// token counts as theft and ends the session. So a client must keep the newest token it got, and all its tabs
+// must share it.
 //
 // With [Config].Pair a login gives an access and a refresh token, and what is said here of a replaced token
-// is said of the latter. With [Config].Cookie tokens travel in cookies. R1 to R15 in these comments are the
+// is said of the latter. With [Config].Cookie tokens travel in cookies. R1 to R16 in these comments are the
 // rules in docs/model.md.
 package middleware
 
@@ -74,8 +75,9 @@ func New(config Config) (*Auth, error) {
 			leeway:      config.Leeway,
 			pair:        config.Pair,
 			keepOnReuse: config.KeepSessionOnReuse,
+			server:      randomText(serverBytes),
 		},
-		codec:        codec{issuer: config.Issuer, audience: config.Audience, pair: config.Pair},
+		codec:        codec{issuer: config.Issuer, audience: config.Audience},
 		sources:      config.Sources,
 		headers:      config.headerSources(),
 		authenticate: config.Authenticate,
@@ -137,13 +139,16 @@ type Tokens struct {
 // Issue starts a session for somebody whose identity the application has checked, and returns its first
 // tokens. It fails with an [*Error] if the store does, and with another error if the identity is unusable:
 // no subject, claims that are no JSON object, take a reserved name or make the token longer than 8 KiB.
+//
+// LoginHandler refuses a login whose subject was revoked while the password was checked (R12). Issue cannot
+// know when a check began, so call it right after the check.
 func (a *Auth) Issue(ctx context.Context, id Identity) (Tokens, error) {
-	tokens, t, err := a.issue(ctx, id)
+	tokens, t, err := a.issue(ctx, id, 0)
 	a.report(ctx, "", EventLogin, t, err)
 	return tokens, err
 }
 
-func (a *Auth) issue(ctx context.Context, id Identity) (Tokens, *token, error) {
+func (a *Auth) issue(ctx context.Context, id Identity, began int64) (Tokens, *token, error) {
 	if id.Subject == "" {
 		return Tokens{}, nil, errors.New("middleware: Identity.Subject is empty: it must say who logs in")
 	}
@@ -158,11 +163,11 @@ func (a *Auth) issue(ctx context.Context, id Identity) (Tokens, *token, error) {
 	if err != nil {
 		return Tokens{}, nil, err
 	}
-	t, err := a.sessions.start(ctx, id.Subject, own, ttl, refreshTTL)
+	t, err := a.sessions.start(ctx, id.Subject, own, ttl, refreshTTL, began)
 	if err != nil {
 		return Tokens{}, nil, err
 	}
-	tokens, err := a.sign(t)
+	tokens, err := a.sign(a.verifier.Load(), t)
 	return tokens, t, err
 }
 
@@ -185,9 +190,10 @@ func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error)
 
 var errVerifyOnly = errors.New("middleware: this Auth has public keys only: it verifies tokens and cannot issue any")
 
-// sign makes the client's answer of a session's newest token.
-func (a *Auth) sign(t *token) (tokens Tokens, err error) {
-	signer := a.verifier.Load().keys.signer
+// sign makes the client's answer of a session's newest token. A step signs with the keys that it verified with:
+// were it to sign with newer ones, a token of a key that leaked would get a successor that outlives the key (R1a).
+func (a *Auth) sign(v *verifier, t *token) (tokens Tokens, err error) {
+	signer := v.keys.signer
 	if signer == nil {
 		return Tokens{}, errVerifyOnly
 	}
@@ -223,13 +229,12 @@ func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 
 // decode returns what a genuine token says.
 func (a *Auth) decode(text string) (*token, error) {
-	t, _, err := a.recall(text)
+	t, _, err := a.recall(a.verifier.Load(), text)
 	return t, err
 }
 
 // recall returns what a genuine token says, and its watch if it came before and is in the cache.
-func (a *Auth) recall(text string) (*token, *watch, error) {
-	v := a.verifier.Load()
+func (a *Auth) recall(v *verifier, text string) (*token, *watch, error) {
 	hash := v.cache.hash(text)
 	if known := v.cache.get(hash, text); known != nil {
 		return &known.token, &known.watch, nil
@@ -245,7 +250,7 @@ func (a *Auth) recall(text string) (*token, *watch, error) {
 
 // verify returns the token with the error where it is genuine, for the report.
 func (a *Auth) verify(ctx context.Context, text string) (*token, error) {
-	t, w, err := a.recall(text)
+	t, w, err := a.recall(a.verifier.Load(), text)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +258,11 @@ func (a *Auth) verify(ctx context.Context, text string) (*token, error) {
 }
 
 // Refresh swaps a token, expired or not, for the next one of its session (R5–R10); in pair mode a refresh
-// token for the next pair. The error is an [*Error] unless Reload's claims are unusable.
+// token for the next pair. A token that was itself made by a refresh less than [Config].Grace ago is returned
+// again (R6a). The error is an [*Error] unless Reload's claims are unusable.
+//
+// A token that comes back after it was replaced ends its session even if ctx is cancelled meanwhile; that
+// takes no longer than [Config].StoreTimeout.
 func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
 	tokens, t, err := a.refresh(ctx, text)
 	a.report(ctx, "", EventRefresh, t, err)
@@ -261,48 +270,58 @@ func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
 }
 
 func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *token, error) {
-	t, err := a.decode(text)
+	v := a.verifier.Load()
+	t, _, err := a.recall(v, text)
 	if err != nil {
 		return Tokens{}, nil, err
 	}
-	var tokens Tokens
-	err = a.sessions.refresh(ctx, t, a.produce(ctx, t, &tokens))
+	tokens, _, err := a.swap(ctx, v, t)
+	return tokens, t, err
+}
+
+// swap refreshes t. unanswerable reports that it failed because the answer could not be made, and so for no fault
+// of the token.
+func (a *Auth) swap(ctx context.Context, v *verifier, t *token) (tokens Tokens, unanswerable bool, err error) {
+	renewal, err := a.sessions.refresh(ctx, t)
 	if err != nil {
-		return Tokens{}, t, err
+		return Tokens{}, false, err
 	}
-	return tokens, t, nil
+	own := t.own
+	if a.reload != nil {
+		if own, err = a.reloaded(ctx, t); err != nil {
+			return Tokens{}, !hasCode(err, CodeSubjectRefused), err
+		}
+		if err := renewal.look(); err != nil { // much may have happened while Reload took its time
+			return Tokens{}, false, err
+		}
+	}
+	err = renewal.finish(func(next *token) (err error) {
+		next.own = own
+		tokens, err = a.sign(v, next)
+		unanswerable = err != nil
+		return err
+	})
+	if err != nil {
+		return Tokens{}, unanswerable, err
+	}
+	return tokens, false, nil
 }
 
 // renew is refresh for a token that has expired or has less than within left, and verify for all others: then
-// it returns no tokens.
+// it returns no tokens. So it does for one that still lives if Reload or signing fails.
 func (a *Auth) renew(ctx context.Context, text string, within time.Duration) (Tokens, *token, error) {
-	t, w, err := a.recall(text)
+	v := a.verifier.Load()
+	t, w, err := a.recall(v, text)
 	if err != nil {
 		return Tokens{}, nil, err
 	}
-	var tokens Tokens
-	renewed, err := a.sessions.renew(ctx, t, w, within, a.produce(ctx, t, &tokens))
-	if err != nil || !renewed {
-		return Tokens{}, t, err
-	}
-	return tokens, t, nil
-}
-
-// produce returns the step that makes the answer of a refresh of t. Reload is asked once, however often the
-// swap has to be tried.
-func (a *Auth) produce(ctx context.Context, t *token, tokens *Tokens) func(*token) error {
-	own, loaded := t.own, a.reload == nil
-	return func(next *token) (err error) {
-		if !loaded {
-			if own, err = a.reloaded(ctx, t); err != nil {
-				return err
-			}
-			loaded = true
+	if due, must := a.sessions.due(t, within); due {
+		tokens, unanswerable, err := a.swap(ctx, v, t)
+		if must || !unanswerable {
+			return tokens, t, err
 		}
-		next.own = own
-		*tokens, err = a.sign(next)
-		return err
 	}
+	return Tokens{}, t, a.sessions.confirm(ctx, t, w)
 }
 
 func (a *Auth) reloaded(ctx context.Context, t *token) ([]byte, error) {
@@ -316,9 +335,10 @@ func (a *Auth) reloaded(ctx context.Context, t *token) ([]byte, error) {
 	return ownMembers(claims)
 }
 
-// Logout ends the session of a token (R11): any genuine one of the session, expired or replaced as well, up
-// to the end of the refresh window. To end one that is ended already is no error. When Logout returns nil, no
-// server that shares the store accepts any token of the session. The error is an [*Error].
+// Logout ends the session of a token (R11): any genuine one of the session, expired or replaced as well, until the
+// last token of the session is dead. To end one that is ended already is no error. When Logout returns nil, no
+// server that shares the store accepts any token of the session. It runs to its end within
+// [Config].StoreTimeout even if ctx is cancelled. The error is an [*Error].
 func (a *Auth) Logout(ctx context.Context, text string) error {
 	t, err := a.logout(ctx, text)
 	a.report(ctx, "", EventLogout, t, err)
@@ -341,25 +361,28 @@ func (a *Auth) logoutAll(ctx context.Context, text string) (*token, error) {
 	return t, a.sessions.logoutAll(ctx, t)
 }
 
-// RevokeSession ends a session by its id ([Claims].SessionID), for a list of devices or an administrator.
-// The error is an [*Error].
+// RevokeSession ends a session by its id ([Claims].SessionID), for a list of devices or an administrator. It
+// remembers that for as long as a session lives by the configured lifetimes. Like [Auth.Logout] it does not stop
+// when ctx is cancelled. The error is an [*Error].
 func (a *Auth) RevokeSession(ctx context.Context, sessionID string) error {
 	if sessionID == "" {
 		return errors.New("middleware: RevokeSession was given no session")
 	}
-	err := a.sessions.revokeSession(a.sessions.visit(ctx), sessionID)
+	err := a.sessions.revokeSession(ctx, sessionID)
 	a.report(ctx, "", EventLogout, &token{session: sessionID}, err)
 	return err
 }
 
-// RevokeSubject revokes all that was issued to a subject before (R12): after a change of password, say. A
-// login afterwards works at once. It remembers that for as long as a token lives by the configured lifetimes:
-// see docs/deployment.md before you shorten these. The error is an [*Error].
+// RevokeSubject revokes all sessions of a subject that have begun (R12): after a change of password, say. Call it
+// after the new password is stored. A login afterwards works at once, but for LoginHandler on another server within
+// two seconds: that answers 503, as it cannot tell which password it has checked. RevokeSubject remembers the
+// revocation for as long as a session lives by the configured lifetimes: see docs/deployment.md before you shorten
+// these. Like [Auth.Logout] it does not stop when ctx is cancelled. The error is an [*Error].
 func (a *Auth) RevokeSubject(ctx context.Context, subject string) error {
 	if subject == "" {
 		return errors.New("middleware: RevokeSubject was given no subject")
 	}
-	err := a.sessions.revokeSubject(a.sessions.visit(ctx), subject)
+	err := a.sessions.revokeSubject(a.sessions.visit(context.WithoutCancel(ctx)), subject)
 	a.report(ctx, "", EventLogoutAll, &token{subject: subject}, err)
 	return err
 }

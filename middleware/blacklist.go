@@ -2,8 +2,10 @@ package middleware
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,8 +21,17 @@ type blacklist struct {
 }
 
 func newBlacklist(store Store, timeout time.Duration) blacklist {
-	peeker, _ := store.(Peeker)
-	return blacklist{store: store, peeker: peeker, timeout: timeout}
+	return blacklist{store: store, peeker: peekerOf(store), timeout: timeout}
+}
+
+// peekerOf returns the store as a Peeker, nil where it is none. A struct that embeds a Peeker inherits Peek, which
+// knows nothing of the struct's own Get.
+func peekerOf(store Store) Peeker {
+	peeker, ok := store.(Peeker)
+	if !ok || !reflect.TypeOf(store).Comparable() || peeker.Self() != any(store) {
+		return nil
+	}
+	return peeker
 }
 
 // noStore is for a service that verifies and is told to ignore revocations.
@@ -37,6 +48,8 @@ func (noStore) CompareAndSwap(context.Context, string, string, string, time.Time
 }
 
 func (noStore) Peek(string) string { return "" }
+
+func (s noStore) Self() any { return s }
 
 var unchanged atomic.Uint64
 
@@ -61,9 +74,13 @@ type record struct {
 	cutoff   int64 // instant of the current token: what was issued before is replaced
 	previous int64 // instant of the token that the current one replaced
 	iat      int64 // of the current token, in seconds
+	held     int64 // from when the grace counts, where AutoRefresh restarted it; otherwise 0
 }
 
 func (r record) ended() bool { return r.cutoff == endOfTime }
+
+// graceStart is the instant of the swap, or when AutoRefresh had written its answer.
+func (r record) graceStart() int64 { return max(r.cutoff, r.held) }
 
 // encode leaves out what follows from the rest: a token is nearly always issued in the second of its instant.
 func (r record) encode() string {
@@ -71,8 +88,11 @@ func (r record) encode() string {
 		return endedValue
 	}
 	s := formatInstant(r.cutoff) + "." + formatInstant(r.previous)
-	if r.iat != r.cutoff/microsPerSecond {
+	if r.held != 0 || r.iat != r.cutoff/microsPerSecond {
 		s += "." + formatInstant(r.iat)
+	}
+	if r.held != 0 {
+		s += "." + formatInstant(r.held)
 	}
 	return s
 }
@@ -87,31 +107,48 @@ func decodeRecord(value string) (record, error) {
 	case endedValue:
 		return record{cutoff: endOfTime}, nil
 	}
-	cutoff, rest, _ := strings.Cut(value, ".")
-	previous, iat, hasIAT := strings.Cut(rest, ".")
 	var r record
-	var ok [3]bool
-	r.cutoff, ok[0] = parseInstant(cutoff)
-	r.previous, ok[1] = parseInstant(previous)
-	r.iat, ok[2] = r.cutoff/microsPerSecond, true
-	if hasIAT {
-		r.iat, ok[2] = parseInstant(iat)
+	fields := [...]*int64{&r.cutoff, &r.previous, &r.iat, &r.held}
+	n, more := 0, true
+	for ; more && n < len(fields); n++ {
+		var text string
+		var ok bool
+		text, value, more = strings.Cut(value, ".")
+		if *fields[n], ok = parseInstant(text); !ok {
+			return record{}, failed(CodeStoreUnavailable, errRecord)
+		}
 	}
-	if ok != [3]bool{true, true, true} {
+	if more || n < 2 {
 		return record{}, failed(CodeStoreUnavailable, errRecord)
+	}
+	if n == 2 {
+		r.iat = r.cutoff / microsPerSecond
 	}
 	return r, nil
 }
 
-func decodeCutoff(value string) (int64, error) {
+// cutoff is what the blacklist knows of a subject: a session that was born before instant is revoked (R3).
+type cutoff struct {
+	instant int64
+	by      string // the Auth that set it
+}
+
+// serverBytes is how many random bytes name an Auth, in base64url.
+const serverBytes = 9
+
+func (c cutoff) encode() string { return formatInstant(c.instant) + "." + c.by }
+
+func decodeCutoff(value string) (cutoff, error) {
 	if value == "" {
-		return 0, nil
+		return cutoff{}, nil
 	}
-	cutoff, ok := parseInstant(value)
-	if !ok {
-		return 0, failed(CodeStoreUnavailable, errRecord)
+	instant, by, _ := strings.Cut(value, ".")
+	c := cutoff{by: by}
+	var ok bool
+	if c.instant, ok = parseInstant(instant); !ok || len(by) != base64.RawURLEncoding.EncodedLen(serverBytes) {
+		return cutoff{}, failed(CodeStoreUnavailable, errRecord)
 	}
-	return cutoff, nil
+	return c, nil
 }
 
 // An instant is written in base 36, as in a jti: short, and one spelling only.

@@ -117,7 +117,7 @@ func TestACachedTokenEndsWithItsSession(t *testing.T) {
 				for range 3 {
 					w.verifies(a, tokens.AccessToken, "")
 				}
-				if _, watch, _ := a.recall(tokens.AccessToken); watch == nil {
+				if _, watch, _ := a.recall(a.verifier.Load(), tokens.AccessToken); watch == nil {
 					w.t.Fatal("the token is not in the cache")
 				}
 				var started, done sync.WaitGroup

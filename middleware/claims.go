@@ -17,27 +17,22 @@ type Claims struct {
 	IssuedAt     time.Time // iat
 	ExpiresAt    time.Time // exp
 	AuthTime     time.Time // auth_time: when the subject logged in
-	RefreshUntil time.Time // the session's deadline; zero in an access token of pair mode
+	RefreshUntil time.Time // refresh_exp: the session's deadline
 
 	token *token
 }
 
 func claimsOf(t *token) Claims {
-	c := Claims{
-		Subject:   t.subject,
-		SessionID: t.session,
-		ID:        t.id,
-		IssuedAt:  time.Unix(t.iat, 0),
-		ExpiresAt: time.Unix(t.exp, 0),
-		token:     t,
+	return Claims{
+		Subject:      t.subject,
+		SessionID:    t.session,
+		ID:           t.id,
+		IssuedAt:     time.Unix(t.iat, 0),
+		ExpiresAt:    time.Unix(t.exp, 0),
+		AuthTime:     time.Unix(t.authTime, 0),
+		RefreshUntil: time.Unix(t.deadline, 0),
+		token:        t,
 	}
-	if t.authTime != 0 {
-		c.AuthTime = time.Unix(t.authTime, 0)
-	}
-	if t.deadline != 0 {
-		c.RefreshUntil = time.Unix(t.deadline, 0)
-	}
-	return c
 }
 
 // Decode reads the application's own claims, those that [Identity].Claims or Reload gave, into what v points

@@ -68,16 +68,19 @@ type Config struct {
 	// Longer than TTL. 0: sessions may idle until RefreshTTL.
 	IdleTTL time.Duration
 
-	// Grace is how long a replaced token still passes and is swapped for the same successor, so that
-	// parallel requests and a lost answer log nobody out. At most 5 minutes. 0 means the default of 10
-	// seconds, a negative value none: then of two parallel refreshes one counts as reuse.
+	// Grace is how long a replaced token still passes and is swapped for the same successor, and how long that
+	// successor is not swapped again, so that parallel requests and a lost answer log nobody out. At most 5
+	// minutes. 0 means the default of 10 seconds, a negative value none: then of two parallel refreshes one
+	// counts as reuse.
 	Grace time.Duration
 
 	// Leeway is how far the clocks of the servers may differ where a token's end is checked: each token
 	// is accepted for that much longer. Default 0.
 	Leeway time.Duration
 
-	// StoreTimeout is how long one request waits for the store before it is answered 503. Default 1 second.
+	// StoreTimeout is how long one request waits for the store before it is answered 503. It must be shorter than
+	// Grace: a swap that takes effect later than that would look like reuse to its own client (R10a). Default 1
+	// second, or half of a Grace that is shorter than two.
 	StoreTimeout time.Duration
 
 	// Issuer and Audience are written into each token and demanded of it. "": neither.
@@ -148,7 +151,11 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.TTL, DefaultTTL)
 	setDefault(&c.RefreshTTL, DefaultRefreshTTL)
 	setDefault(&c.Grace, DefaultGrace)
-	setDefault(&c.StoreTimeout, DefaultStoreTimeout)
+	timeout := DefaultStoreTimeout
+	if c.Grace > 0 {
+		timeout = min(timeout, c.Grace/2)
+	}
+	setDefault(&c.StoreTimeout, timeout)
 	if c.Realm == "" {
 		c.Realm = defaultRealm
 	}
@@ -189,7 +196,8 @@ func (c Config) mistakes() []error {
 	check(c.RefreshTTL <= maxLifetime, tooLong, "RefreshTTL", c.RefreshTTL)
 	check(c.IdleTTL <= maxLifetime, tooLong, "IdleTTL", c.IdleTTL)
 	check(c.Leeway <= maxLifetime, tooLong, "Leeway", c.Leeway)
-	check(c.StoreTimeout > 0, "StoreTimeout is %v: it must not be negative", c.StoreTimeout)
+	check(c.StoreTimeout > 0, "StoreTimeout is %v: it must not be 0 or negative", c.StoreTimeout)
+	check(c.Grace < 0 || c.StoreTimeout < c.Grace, "StoreTimeout is %v and Grace %v: StoreTimeout must be shorter, or a slow store looks like reuse", c.StoreTimeout, c.Grace)
 	check(utf8.ValidString(c.Issuer), "Issuer is not valid UTF-8")
 	check(utf8.ValidString(c.Audience), "Audience is not valid UTF-8")
 	check(isQuotable(c.Realm), "Realm is %q: it must be printable ASCII without quotes and backslashes", c.Realm)

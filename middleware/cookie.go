@@ -6,28 +6,29 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/gin-gonic/gin"
 )
 
-// Cookie says how tokens travel in cookies. They are HttpOnly, Secure, SameSite=Lax and last until the
-// session's deadline, so that an expired token still reaches the refresh. Every login, refresh and logout
-// must come from the site itself or from [Config].TrustedOrigins, as must every other request that a cookie
-// authenticates and that is not GET, HEAD or OPTIONS; others are answered 403 cross_origin.
+// Cookie says how tokens travel in cookies. They are HttpOnly, Secure, SameSite=Lax and sent with every request.
+// The token that is refreshed lasts until the session's deadline, so that an expired one still reaches the
+// refresh; the access token of pair mode lasts for its TTL. Every login, refresh and logout must come from the
+// site itself or from [Config].TrustedOrigins, as must a WebSocket handshake and every other request that a
+// cookie authenticates and that is not GET, HEAD or OPTIONS; others are answered 403 cross_origin. A login ends
+// the session of the cookie that came with it (R16).
 type Cookie struct {
 	_ [0]func()
 
-	// Name is the cookie that goes with requests. Default "__Host-access_token"; with Domain
+	// Name is the cookie of the token that is used on requests. Default "__Host-access_token"; with Domain
 	// "__Secure-access_token", with Insecure "access_token".
 	Name string
 
-	// RefreshName and RefreshPath are for the refresh token of pair mode, which is sent to RefreshPath
-	// alone: mount RefreshHandler there. Default "__Secure-refresh_token" ("refresh_token" with Insecure)
-	// and "/refresh".
+	// RefreshName is the cookie of the refresh token in pair mode. Default "__Host-refresh_token"; with Domain
+	// "__Secure-refresh_token", with Insecure "refresh_token".
 	RefreshName string
-	RefreshPath string
 
-	// Domain lets subdomains have the cookies. Default: this host alone, which is safer.
+	// Domain lets subdomains have the cookies, and plant them. Default: this host alone, which is safer.
 	Domain string
 
 	// SameSite is Lax by default.
@@ -38,21 +39,18 @@ type Cookie struct {
 }
 
 func (c Cookie) withDefaults() Cookie {
-	hostPrefix, prefix := "__Host-", "__Secure-"
+	prefix := "__Host-"
 	switch {
 	case c.Insecure:
-		hostPrefix, prefix = "", ""
+		prefix = ""
 	case c.Domain != "":
-		hostPrefix = prefix
+		prefix = "__Secure-"
 	}
 	if c.Name == "" {
-		c.Name = hostPrefix + "access_token"
+		c.Name = prefix + "access_token"
 	}
 	if c.RefreshName == "" {
 		c.RefreshName = prefix + "refresh_token"
-	}
-	if c.RefreshPath == "" {
-		c.RefreshPath = "/refresh"
 	}
 	if c.SameSite == 0 || c.SameSite == http.SameSiteDefaultMode {
 		c.SameSite = http.SameSiteLaxMode
@@ -70,16 +68,14 @@ func (c Cookie) mistakes(pair bool) []error {
 	}
 	c = c.withDefaults()
 	check(!c.Insecure || c.SameSite != http.SameSiteNoneMode, "Insecure with SameSite=None: browsers refuse such cookies")
-	check(strings.HasPrefix(c.RefreshPath, "/"), "RefreshPath is %q: it must begin with a slash", c.RefreshPath)
 	check(!pair || c.Name != c.RefreshName, "Name and RefreshName are both %q", c.Name)
 	for _, name := range []string{c.Name, c.RefreshName} {
-		check((&http.Cookie{Name: name, Value: "x", Domain: c.Domain, Path: c.RefreshPath}).Valid() == nil,
-			"the name %q, the domain %q or the path %q is not valid in a cookie", name, c.Domain, c.RefreshPath)
+		check((&http.Cookie{Name: name, Value: "x", Domain: c.Domain, Path: "/"}).Valid() == nil,
+			"the name %q or the domain %q is not valid in a cookie", name, c.Domain)
 		secured := hasPrefix(name, "__Host-") || hasPrefix(name, "__Secure-")
 		check(!secured || !c.Insecure, "the name %q demands Secure: choose one without prefix, or leave out Insecure", name)
 		check(!hasPrefix(name, "__Host-") || c.Domain == "", "the name %q forbids a Domain", name)
 	}
-	check(!hasPrefix(c.RefreshName, "__Host-") || c.RefreshPath == "/", "the name %q forbids a RefreshPath", c.RefreshName)
 	return wrong
 }
 
@@ -101,7 +97,7 @@ func newCookieJar(c Cookie, pair bool) *cookieJar {
 	jar := &cookieJar{name: c.Name, access: access}
 	if pair {
 		refresh := access
-		refresh.Name, refresh.Path = c.RefreshName, c.RefreshPath
+		refresh.Name = c.RefreshName
 		jar.refresh = &refresh
 	}
 	return jar
@@ -118,12 +114,33 @@ func (j *cookieJar) refreshSources() []Source {
 	return []Source{FromCookie(j.name)}
 }
 
-// logoutSources are all: the refresh token's cookie is not sent to the logout's path.
+// logoutSources are all: either token ends the session.
 func (j *cookieJar) logoutSources() []Source {
 	if j == nil {
 		return nil
 	}
 	return append(j.refreshSources(), FromCookie(j.name))
+}
+
+// texts are all the tokens that came in cookies.
+func (j *cookieJar) texts(r *http.Request) []string {
+	var texts []string
+	for _, source := range j.logoutSources() {
+		for _, cookie := range r.CookiesNamed(source.name) {
+			texts = append(texts, cookie.Value)
+		}
+	}
+	return texts
+}
+
+// expired reports whether a browser has dropped the cookie of an access token, whose time is over, but still has
+// the refresh token's.
+func (j *cookieJar) expired(r *http.Request) bool {
+	if j == nil || j.refresh == nil {
+		return false
+	}
+	cookie, err := r.Cookie(j.refresh.Name)
+	return err == nil && cookie.Value != ""
 }
 
 // maxCookieBytes is what browsers keep of name and value together (RFC 6265bis §5.6).
@@ -155,13 +172,23 @@ func (j *cookieJar) arrive(r *http.Request) error {
 	return errors.New("middleware: browsers drop Secure cookies over plain http: serve https, or set Cookie.Insecure for development")
 }
 
-func (j *cookieJar) set(c *gin.Context, tokens Tokens) {
-	maxAge := int(max(1, secondsUntil(tokens.RefreshUntil)))
-	put(c, j.access, tokens.AccessToken, maxAge)
-	if j.refresh != nil {
-		put(c, *j.refresh, tokens.RefreshToken, maxAge)
+// set puts the tokens into the browser. A token that the browser has sent it has: were it set again, that answer
+// might overtake the one with its successor (R6a).
+func (j *cookieJar) set(c *gin.Context, tokens Tokens, sent string) {
+	if j.refresh == nil {
+		if tokens.AccessToken != sent {
+			put(c, j.access, tokens.AccessToken, maxAge(tokens.RefreshUntil))
+		}
+		return
+	}
+	put(c, j.access, tokens.AccessToken, maxAge(tokens.ExpiresAt))
+	if tokens.RefreshToken != sent {
+		put(c, *j.refresh, tokens.RefreshToken, maxAge(tokens.RefreshUntil))
 	}
 }
+
+// maxAge is at least a second, as 0 would delete the cookie.
+func maxAge(end time.Time) int { return int(max(1, secondsUntil(end))) }
 
 func (j *cookieJar) clear(c *gin.Context) {
 	put(c, j.access, "", -1)

@@ -32,13 +32,13 @@ func cookies(cookie middleware.Cookie) change {
 	return func(c *middleware.Config) { c.Cookie = &cookie }
 }
 
-// cookieModes are the modes with the cookie that is refreshed, and where it is sent.
+// cookieModes are the modes with the cookie that is refreshed.
 var cookieModes = map[string]struct {
 	change
-	name, path string
+	name string
 }{
-	"one token": {modes["one token"], "__Host-access_token", "/"},
-	"pair":      {modes["pair"], "__Secure-refresh_token", "/refresh"},
+	"one token": {modes["one token"], "__Host-access_token"},
+	"pair":      {modes["pair"], "__Host-refresh_token"},
 }
 
 // cookieRoutes has AutoRefresh where there is one, and a login that ends in a redirect.
@@ -53,7 +53,10 @@ func cookieRoutes(auth *middleware.Auth, mode string) *gin.Engine {
 			_ = c.AbortWithError(http.StatusInternalServerError, err)
 			return
 		}
-		auth.SetCookies(c, tokens)
+		if err := auth.SetCookies(c, tokens); err != nil {
+			_ = c.AbortWithError(http.StatusServiceUnavailable, err)
+			return
+		}
 		c.Redirect(http.StatusSeeOther, "/required")
 	})
 	return r
@@ -119,22 +122,22 @@ const day = 24 * time.Hour
 // What is sent is compared to the letter. A is the access token, R the refresh token.
 func TestCookieAttributes(t *testing.T) {
 	const lax, host = "; Max-Age=N; HttpOnly; Secure; SameSite=Lax", "__Host-access_token=A; Path=/"
+	const plain = "; Max-Age=N; HttpOnly; SameSite=Lax"
 	for name, row := range map[string]struct {
 		cookie middleware.Cookie
 		mode   string
 		want   []string
 	}{
-		"one token":            {middleware.Cookie{}, "one token", []string{host + lax}},
-		"pair":                 {middleware.Cookie{}, "pair", []string{host + lax, "__Secure-refresh_token=R; Path=/refresh" + lax}},
-		"domain":               {middleware.Cookie{Domain: "example.com"}, "one token", []string{"__Secure-access_token=A; Path=/; Domain=example.com" + lax}},
-		"domain, pair":         {middleware.Cookie{Domain: "example.com"}, "pair", []string{"__Secure-access_token=A; Path=/; Domain=example.com" + lax, "__Secure-refresh_token=R; Path=/refresh; Domain=example.com" + lax}},
-		"insecure":             {middleware.Cookie{Insecure: true}, "one token", []string{"access_token=A; Path=/; Max-Age=N; HttpOnly; SameSite=Lax"}},
-		"insecure, pair":       {middleware.Cookie{Insecure: true}, "pair", []string{"access_token=A; Path=/; Max-Age=N; HttpOnly; SameSite=Lax", "refresh_token=R; Path=/refresh; Max-Age=N; HttpOnly; SameSite=Lax"}},
-		"names and path":       {middleware.Cookie{Name: "a", RefreshName: "__Host-r", RefreshPath: "/"}, "pair", []string{"a=A; Path=/" + lax, "__Host-r=R; Path=/" + lax}},
-		"another refresh path": {middleware.Cookie{RefreshPath: "/auth/refresh"}, "pair", []string{host + lax, "__Secure-refresh_token=R; Path=/auth/refresh" + lax}},
-		"strict":               {middleware.Cookie{SameSite: http.SameSiteStrictMode}, "one token", []string{host + "; Max-Age=N; HttpOnly; Secure; SameSite=Strict"}},
-		"none":                 {middleware.Cookie{SameSite: http.SameSiteNoneMode}, "one token", []string{host + "; Max-Age=N; HttpOnly; Secure; SameSite=None"}},
-		"default mode":         {middleware.Cookie{SameSite: http.SameSiteDefaultMode}, "one token", []string{host + lax}},
+		"one token":      {middleware.Cookie{}, "one token", []string{host + lax}},
+		"pair":           {middleware.Cookie{}, "pair", []string{host + lax, "__Host-refresh_token=R; Path=/" + lax}},
+		"domain":         {middleware.Cookie{Domain: "example.com"}, "one token", []string{"__Secure-access_token=A; Path=/; Domain=example.com" + lax}},
+		"domain, pair":   {middleware.Cookie{Domain: "example.com"}, "pair", []string{"__Secure-access_token=A; Path=/; Domain=example.com" + lax, "__Secure-refresh_token=R; Path=/; Domain=example.com" + lax}},
+		"insecure":       {middleware.Cookie{Insecure: true}, "one token", []string{"access_token=A; Path=/" + plain}},
+		"insecure, pair": {middleware.Cookie{Insecure: true}, "pair", []string{"access_token=A; Path=/" + plain, "refresh_token=R; Path=/" + plain}},
+		"names":          {middleware.Cookie{Name: "a", RefreshName: "r"}, "pair", []string{"a=A; Path=/" + lax, "r=R; Path=/" + lax}},
+		"strict":         {middleware.Cookie{SameSite: http.SameSiteStrictMode}, "one token", []string{host + "; Max-Age=N; HttpOnly; Secure; SameSite=Strict"}},
+		"none":           {middleware.Cookie{SameSite: http.SameSiteNoneMode}, "one token", []string{host + "; Max-Age=N; HttpOnly; Secure; SameSite=None"}},
+		"default mode":   {middleware.Cookie{SameSite: http.SameSiteDefaultMode}, "one token", []string{host + lax}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -147,7 +150,11 @@ func TestCookieAttributes(t *testing.T) {
 						if len(texts) == 0 {
 							texts = []string{"", ""}
 						}
-						want = append(want, strings.NewReplacer("=A;", "="+texts[i]+";", "=R;", "="+texts[i]+";", "=N;", "="+maxAge+";").Replace(line))
+						age := maxAge
+						if maxAge != "0" && len(row.want) == 2 && i == 0 {
+							age = "3600" // an access token that can refresh nothing lasts for its TTL
+						}
+						want = append(want, strings.NewReplacer("=A;", "="+texts[i]+";", "=R;", "="+texts[i]+";", "=N;", "="+age+";").Replace(line))
 					}
 					if got := r.header.Values("Set-Cookie"); !slices.Equal(got, want) {
 						t.Errorf("the cookies are\n%s, want\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -194,9 +201,6 @@ func TestCookieStory(t *testing.T) {
 				b.send("GET", path).passed(t, "admin")
 				b.send("POST", path).passed(t, "admin")
 			}
-			if row.path != "/" && b.cookie("/required", row.name) != "" {
-				t.Error("the refresh token goes with requests")
-			}
 
 			// An expired token still reaches the refresh.
 			b.alter("/", "__Host-access_token", func(text string) string { return backdated(t, text, 2*time.Hour) })
@@ -211,7 +215,7 @@ func TestCookieStory(t *testing.T) {
 
 			text := b.cookie("/", "__Host-access_token")
 			b.send("POST", "/logout").accepted(t, "/logout")
-			if left := b.cookie("/", "__Host-access_token") + b.cookie("/refresh", row.name); left != "" {
+			if left := b.cookie("/", "__Host-access_token") + b.cookie("/", row.name); left != "" {
 				t.Errorf("after the logout the browser has %s", left)
 			}
 			b.send("GET", "/required").refused(t, middleware.CodeTokenMissing)
@@ -235,7 +239,7 @@ func TestSetCookies(t *testing.T) {
 		t.Errorf("answer %d %v", r.status, r.header)
 	}
 	c, _ := gin.CreateTestContext(httptest.NewRecorder())
-	mustPanic(t, "SetCookies without cookies", func() { newAuth(t).SetCookies(c, middleware.Tokens{}) }, "SetCookies", "Config.Cookie")
+	mustPanic(t, "SetCookies without cookies", func() { _ = newAuth(t).SetCookies(c, middleware.Tokens{}) }, "SetCookies", "Config.Cookie")
 }
 
 // In pair mode the access token's cookie refreshes nothing, though it is sent everywhere.
@@ -244,10 +248,10 @@ func TestCookiesOfAPairAreApart(t *testing.T) {
 	s := listen(t, sharedRoutes(auth))
 	tokens := begin(t, auth, middleware.Identity{})
 	s.send("POST", "/refresh", header("Cookie", "__Host-access_token="+tokens.AccessToken)).refused(t, middleware.CodeTokenMissing)
-	s.send("GET", "/required", header("Cookie", "__Secure-refresh_token="+tokens.RefreshToken)).refused(t, middleware.CodeTokenMissing)
+	s.send("GET", "/required", header("Cookie", "__Host-refresh_token="+tokens.RefreshToken)).refused(t, middleware.CodeTokenExpired)
 	s.send("GET", "/required", header("Cookie", "__Host-access_token="+tokens.RefreshToken)).refused(t, middleware.CodeTokenInvalid)
-	s.send("POST", "/refresh", header("Cookie", "__Secure-refresh_token="+tokens.AccessToken)).refused(t, middleware.CodeTokenInvalid)
-	s.send("POST", "/refresh", header("Cookie", "__Host-access_token=x; __Secure-refresh_token="+tokens.RefreshToken)).cookieAnswer(t)
+	s.send("POST", "/refresh", header("Cookie", "__Host-refresh_token="+tokens.AccessToken)).refused(t, middleware.CodeTokenInvalid)
+	s.send("POST", "/refresh", header("Cookie", "__Host-access_token=x; __Host-refresh_token="+tokens.RefreshToken)).cookieAnswer(t)
 }
 
 // origins are what browsers say about where a request comes from.
@@ -461,8 +465,8 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 					row.before(sc)
 				}
 				edits := []edit{header("Cookie", "__Host-access_token="+sc.tokens.AccessToken)}
-				if sc.tokens.RefreshToken != "" && row.path == "/refresh" { // as its Path says
-					edits = append(edits, header("Cookie", "__Secure-refresh_token="+sc.tokens.RefreshToken))
+				if sc.tokens.RefreshToken != "" {
+					edits = append(edits, header("Cookie", "__Host-refresh_token="+sc.tokens.RefreshToken))
 				}
 				if row.edit != nil {
 					edits = append(edits, row.edit)
@@ -479,7 +483,7 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 				if row.clears {
 					want = []string{"__Host-access_token=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax"}
 					if mode == "pair" {
-						want = append(want, "__Secure-refresh_token=; Path=/refresh; Max-Age=0; HttpOnly; Secure; SameSite=Lax")
+						want = append(want, "__Host-refresh_token=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax")
 					}
 				}
 				if got := r.header.Values("Set-Cookie"); !slices.Equal(got, want) {
@@ -645,30 +649,26 @@ func TestR15CookieMistakes(t *testing.T) {
 		modes  string
 		words  []string // none: it is allowed
 	}{
-		"zero":                             {Cookie{}, "one token, pair", nil},
-		"insecure":                         {Cookie{Insecure: true}, "one token, pair", nil},
-		"insecure, strict":                 {Cookie{Insecure: true, SameSite: http.SameSiteStrictMode}, "one token, pair", nil},
-		"none":                             {Cookie{SameSite: http.SameSiteNoneMode}, "one token, pair", nil},
-		"__Host- refresh with its path":    {Cookie{RefreshName: "__Host-r", RefreshPath: "/"}, "pair", nil},
-		"__Secure- with Domain":            {Cookie{Name: "__Secure-a", Domain: "example.com"}, "one token", nil},
-		"one name in one-token mode":       {Cookie{Name: "__Secure-refresh_token"}, "one token", nil},
-		"insecure with SameSite=None":      {Cookie{Insecure: true, SameSite: http.SameSiteNoneMode}, "one token, pair", []string{"Insecure", "SameSite=None"}},
-		"insecure with __Host-":            {Cookie{Insecure: true, Name: "__Host-a"}, "one token, pair", []string{`"__Host-a"`, "Insecure"}},
-		"insecure with __Secure-":          {Cookie{Insecure: true, Name: "__Secure-a"}, "one token, pair", []string{`"__Secure-a"`, "Insecure"}},
-		"insecure with __secure-":          {Cookie{Insecure: true, Name: "__secure-a"}, "one token, pair", []string{`"__secure-a"`, "Insecure"}},
-		"insecure with __Secure- refresh":  {Cookie{Insecure: true, RefreshName: "__Secure-r"}, "pair", []string{`"__Secure-r"`, "Insecure"}},
-		"__Host- with Domain":              {Cookie{Name: "__Host-a", Domain: "example.com"}, "one token, pair", []string{`"__Host-a"`, "Domain"}},
-		"__HOST- with Domain":              {Cookie{Name: "__HOST-a", Domain: "example.com"}, "one token, pair", []string{`"__HOST-a"`, "Domain"}},
-		"__Host- refresh with Domain":      {Cookie{RefreshName: "__Host-r", RefreshPath: "/", Domain: "example.com"}, "pair", []string{`"__Host-r"`, "Domain"}},
-		"__Host- refresh with RefreshPath": {Cookie{RefreshName: "__Host-r"}, "pair", []string{`"__Host-r"`, "RefreshPath"}},
-		"RefreshPath without a slash":      {Cookie{RefreshPath: "refresh"}, "pair", []string{"RefreshPath", `"refresh"`, "slash"}},
-		"RefreshPath with a semicolon":     {Cookie{RefreshPath: "/a; Domain=evil.example"}, "pair", []string{"path"}},
-		"one name for both":                {Cookie{Name: "__Secure-refresh_token"}, "pair", []string{"both", `"__Secure-refresh_token"`}},
-		"a name with a space":              {Cookie{Name: "a b"}, "one token, pair", []string{`"a b"`}},
-		"a name with a semicolon":          {Cookie{RefreshName: "a;b"}, "pair", []string{`"a;b"`}},
-		"a name with a newline":            {Cookie{Name: "a\r\nX-Evil: 1"}, "one token, pair", []string{"name"}},
-		"a Domain with a path":             {Cookie{Domain: "example.com/a"}, "one token, pair", []string{`"example.com/a"`}},
-		"a Domain as URL":                  {Cookie{Domain: "https://example.com"}, "one token, pair", []string{"domain"}},
+		"zero":                            {Cookie{}, "one token, pair", nil},
+		"insecure":                        {Cookie{Insecure: true}, "one token, pair", nil},
+		"insecure, strict":                {Cookie{Insecure: true, SameSite: http.SameSiteStrictMode}, "one token, pair", nil},
+		"none":                            {Cookie{SameSite: http.SameSiteNoneMode}, "one token, pair", nil},
+		"__Secure- with Domain":           {Cookie{Name: "__Secure-a", Domain: "example.com"}, "one token", nil},
+		"one name in one-token mode":      {Cookie{Name: "__Host-refresh_token"}, "one token", nil},
+		"insecure with SameSite=None":     {Cookie{Insecure: true, SameSite: http.SameSiteNoneMode}, "one token, pair", []string{"Insecure", "SameSite=None"}},
+		"insecure with __Host-":           {Cookie{Insecure: true, Name: "__Host-a"}, "one token, pair", []string{`"__Host-a"`, "Insecure"}},
+		"insecure with __Secure-":         {Cookie{Insecure: true, Name: "__Secure-a"}, "one token, pair", []string{`"__Secure-a"`, "Insecure"}},
+		"insecure with __secure-":         {Cookie{Insecure: true, Name: "__secure-a"}, "one token, pair", []string{`"__secure-a"`, "Insecure"}},
+		"insecure with __Secure- refresh": {Cookie{Insecure: true, RefreshName: "__Secure-r"}, "pair", []string{`"__Secure-r"`, "Insecure"}},
+		"__Host- with Domain":             {Cookie{Name: "__Host-a", Domain: "example.com"}, "one token, pair", []string{`"__Host-a"`, "Domain"}},
+		"__HOST- with Domain":             {Cookie{Name: "__HOST-a", Domain: "example.com"}, "one token, pair", []string{`"__HOST-a"`, "Domain"}},
+		"__Host- refresh with Domain":     {Cookie{RefreshName: "__Host-r", Domain: "example.com"}, "pair", []string{`"__Host-r"`, "Domain"}},
+		"one name for both":               {Cookie{Name: "__Host-refresh_token"}, "pair", []string{"both", `"__Host-refresh_token"`}},
+		"a name with a space":             {Cookie{Name: "a b"}, "one token, pair", []string{`"a b"`}},
+		"a name with a semicolon":         {Cookie{RefreshName: "a;b"}, "pair", []string{`"a;b"`}},
+		"a name with a newline":           {Cookie{Name: "a\r\nX-Evil: 1"}, "one token, pair", []string{"name"}},
+		"a Domain with a path":            {Cookie{Domain: "example.com/a"}, "one token, pair", []string{`"example.com/a"`}},
+		"a Domain as URL":                 {Cookie{Domain: "https://example.com"}, "one token, pair", []string{"domain"}},
 	} {
 		for mode, inMode := range modes {
 			if !strings.Contains(row.modes, mode) {
@@ -691,11 +691,11 @@ func TestR15CookieMistakes(t *testing.T) {
 			t.Errorf("R15: the trusted origin %q: %v", origin, err)
 		}
 	}
-	_, err := middleware.New(newConfig(t, pair, cookies(middleware.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode, Name: "__Host-a", RefreshPath: "x"}), func(c *middleware.Config) {
+	_, err := middleware.New(newConfig(t, pair, cookies(middleware.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode, Name: "__Host-a"}), func(c *middleware.Config) {
 		c.TrustedOrigins = []string{"x"}
 		c.Store = nil
 	}))
-	if lines := strings.Count(fmt.Sprint(err), "\n") + 1; lines < 5 {
+	if lines := strings.Count(fmt.Sprint(err), "\n") + 1; lines < 4 {
 		t.Errorf("R15: the error lists %d mistakes, want all: %v", lines, err)
 	}
 }

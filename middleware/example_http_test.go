@@ -269,7 +269,10 @@ func ExampleAuth_SetCookies() {
 			c.String(http.StatusServiceUnavailable, "try again later")
 			return
 		}
-		auth.SetCookies(c, tokens)
+		if err := auth.SetCookies(c, tokens); err != nil { // the session before this login could not be ended
+			c.String(http.StatusServiceUnavailable, "try again later")
+			return
+		}
 		c.Redirect(http.StatusSeeOther, "/")
 	})
 

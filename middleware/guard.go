@@ -46,8 +46,9 @@ func (a *Auth) Optional() gin.HandlerFunc {
 // refresh window, or has less than within left (0: only what has expired), is refreshed before the handler
 // runs: the handler sees the new claims, and the answer carries the new token as Authorization: Bearer, or
 // as cookie where the old one came as such. The client must use that one from then on, as the old one passes
-// for the grace only; its later return ends the session (R8). For one-token mode, and in place of Required:
-// behind it nothing expired arrives.
+// for the grace only; its later return ends the session (R8). That grace counts from when the handler is done,
+// for handlers of up to five minutes. For one-token mode, and in place of Required: behind it nothing expired
+// arrives.
 func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 	if within < 0 {
 		panic("middleware: AutoRefresh expects within >= 0")
@@ -70,12 +71,19 @@ func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 			a.reject(c, p, t, err)
 			return
 		}
-		if tokens.AccessToken != "" {
-			a.report(ctx, a.clientIP(c), EventRefresh, t, nil)
-			a.handOver(c, p, tokens)
-			t = tokens.Claims.token
+		if tokens.AccessToken == "" {
+			a.admit(c, t)
+			return
 		}
-		a.admit(c, t)
+		a.report(ctx, a.clientIP(c), EventRefresh, t, nil)
+		a.handOver(c, p, tokens)
+		next := tokens.Claims.token
+		a.admit(c, next)
+		if next.issued != t.issued { // the client gets next with the handler's answer, and has t alone until then
+			release := a.sessions.hold(ctx, next)
+			defer release()
+			c.Next()
+		}
 	}
 }
 
@@ -83,7 +91,7 @@ func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 func (a *Auth) handOver(c *gin.Context, p presented, tokens Tokens) {
 	forbidStoring(c)
 	if a.cookies != nil && p.byCookie {
-		a.cookies.set(c, tokens)
+		a.cookies.set(c, tokens, p.text)
 		return
 	}
 	c.Header("Authorization", "Bearer "+tokens.AccessToken)
@@ -144,6 +152,9 @@ func passes(c *gin.Context) bool { return c.Request.Method == http.MethodOptions
 func (a *Auth) check(c *gin.Context) (presented, *token, error) {
 	p, err := a.presented(c, a.sources)
 	if err != nil {
+		if hasCode(err, CodeTokenMissing) && a.cookies.expired(c.Request) {
+			err = fail(CodeTokenExpired)
+		}
 		return p, nil, err
 	}
 	t, err := a.verify(c.Request.Context(), p.text)

@@ -9,16 +9,44 @@ import (
 )
 
 // LoginHandler checks the credentials with [Config].Authenticate and answers 200 with the tokens of a new
-// session. Mount it as POST.
+// session. If the subject was revoked meanwhile it answers 503: the password may be the old one (R12). With
+// cookies it ends the session of the cookie that came with the request (R16). Mount it as POST.
 func (a *Auth) LoginHandler(c *gin.Context) {
 	forbidStoring(c)
 	tokens, t, err := a.login(c)
+	if err == nil {
+		err = a.endReplaced(c, t.session)
+	}
 	a.report(c.Request.Context(), a.clientIP(c), EventLogin, t, err)
 	if err != nil {
 		a.refuse(c, err)
 		return
 	}
-	a.answerTokens(c, tokens)
+	a.answerTokens(c, tokens, "")
+}
+
+// endReplaced ends the sessions of the cookies that came with a login, but not session, the new one (R16).
+func (a *Auth) endReplaced(c *gin.Context, session string) error {
+	if a.cookies == nil {
+		return nil
+	}
+	ended := map[string]bool{session: true}
+	for _, text := range a.cookies.texts(c.Request) {
+		t, err := a.decode(text)
+		if err != nil || ended[t.session] {
+			continue
+		}
+		ended[t.session] = true
+		err = a.sessions.logout(c.Request.Context(), t)
+		if hasCode(err, CodeRefreshExpired) {
+			continue // nothing is left to end
+		}
+		a.report(c.Request.Context(), a.clientIP(c), EventLogout, t, err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
@@ -36,6 +64,7 @@ func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 	if c.Request.Body != nil {
 		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxLoginBytes)
 	}
+	began := a.sessions.instant(0)
 	id, err := a.authenticate(c)
 	if err == nil && answered(c) {
 		err = ErrRefused
@@ -43,7 +72,7 @@ func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 	if err != nil {
 		return Tokens{}, nil, loginError(err)
 	}
-	return a.issue(c.Request.Context(), id)
+	return a.issue(c.Request.Context(), id, began)
 }
 
 // loginError gives what Authenticate returned its place on the wire.
@@ -81,7 +110,7 @@ func (a *Auth) RefreshHandler(c *gin.Context) {
 		a.refuse(c, err)
 		return
 	}
-	a.answerTokens(c, tokens)
+	a.answerTokens(c, tokens, p.inCookie())
 }
 
 // LogoutHandler ends the session of the token that it is sent, as [Auth.Logout] does, and answers 204. It

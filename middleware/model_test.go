@@ -15,7 +15,7 @@ import (
 // The whole state machine against a plain model of R2–R13: random programs of logins, waits, requests,
 // refreshes with any token ever issued, logouts and log-outs everywhere, over several sessions of two
 // subjects and two servers that share a store. The model has no blacklist, no cutoffs and no swaps: it
-// remembers what happened to each token.
+// remembers what happened to each token, and when.
 
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -72,6 +72,7 @@ type modelSession struct {
 	deadline time.Time
 	ended    bool
 	current  *modelToken
+	revoked  bool // with all of its subject's
 }
 
 // modelToken is what one login or refresh gave: in pair mode two tokens, otherwise one that is both.
@@ -81,8 +82,7 @@ type modelToken struct {
 	access   string
 	refresh  string
 	instant  time.Time   // of the token that is refreshed
-	previous *modelToken // the one that it replaced
-	revoked  bool        // by a log-out everywhere
+	previous *modelToken // the one that it replaced, nil for the login's
 }
 
 func newModel(rt *rapid.T) *model {
@@ -138,15 +138,31 @@ func (m *model) refreshable(t *modelToken) bool { // R5
 	return time.Now().Before(window.Add(m.config.Leeway)) && (idle == 0 || time.Since(t.instant) < idle)
 }
 
-func (t *modelToken) isRevoked() bool { return t.revoked || t.session.ended } // R3
+func (t *modelToken) isRevoked() bool { return t.session.revoked || t.session.ended } // R3
+
+// graceHolds counts from the swap that made t.
+func (m *model) graceHolds(t *modelToken) bool {
+	return m.config.Grace >= 0 && !time.Now().After(t.instant.Add(m.config.Grace))
+}
 
 func (m *model) isInGrace(t *modelToken) bool { // R7
 	current := t.session.current
-	return m.config.Grace >= 0 && t == current.previous && !time.Now().After(current.instant.Add(m.config.Grace))
+	return t == current.previous && m.graceHolds(current)
 }
 
-func (m *model) isReplaced(t *modelToken) bool { // R4, R8
+func (m *model) isReplaced(t *modelToken) bool { // R4
 	return t != t.session.current && !m.isInGrace(t)
+}
+
+// isSuperseded reports whether t and the token after it were both replaced, and all of that within the grace (R8).
+func (m *model) isSuperseded(t *modelToken) bool {
+	previous := t.session.current.previous
+	return m.isReplaced(t) && t != previous && m.graceHolds(previous)
+}
+
+// isRepeated reports whether a refresh of t returns t again (R6a).
+func (m *model) isRepeated(t *modelToken) bool {
+	return t == t.session.current && t.previous != nil && m.graceHolds(t) && time.Now().Before(t.claims.ExpiresAt)
 }
 
 func (m *model) verdict(t *modelToken) Code {
@@ -163,7 +179,7 @@ func (m *model) refreshVerdict(t *modelToken) Code {
 	switch {
 	case !m.refreshable(t):
 		return CodeRefreshExpired
-	case t.isRevoked():
+	case t.isRevoked(), m.isSuperseded(t):
 		return CodeTokenRevoked
 	case m.isReplaced(t):
 		return CodeTokenReused
@@ -281,10 +297,10 @@ func (m *model) refreshed(t *modelToken, tokens Tokens, verdict Code) {
 	case verdict == CodeTokenReused:
 		m.reused(t)
 	case verdict != "":
-	case t == t.session.current:
+	case t == t.session.current && !m.isRepeated(t):
 		m.issued(t.session, tokens)
 	case tokens.AccessToken != t.session.current.access || m.config.Pair && tokens.RefreshToken != t.session.current.refresh:
-		disagree("R7: another successor: %s, want %s", tokens.Claims.ID, t.session.current.claims.ID)
+		disagree("R6a, R7: another token: %s, want %s", tokens.Claims.ID, t.session.current.claims.ID)
 	}
 }
 
@@ -298,7 +314,7 @@ func (m *model) renew(rt *rapid.T) {
 	want := m.refreshVerdict(t)
 	if !due && want == CodeRefreshExpired { // a token that lives needs no window
 		want = ""
-		if t.isRevoked() {
+		if t.isRevoked() || m.isSuperseded(t) {
 			want = CodeTokenRevoked
 		} else if m.isReplaced(t) {
 			want = CodeTokenReused
@@ -323,23 +339,17 @@ func (m *model) either(rt *rapid.T, t *modelToken) (text string, isAccess bool) 
 	return t.refresh, false
 }
 
-// mattersStill knows of an access token of pair mode only that its window is the configured one at most.
-func (m *model) mattersStill(t *modelToken, isAccess bool) bool {
-	last := t.session.deadline
-	if isAccess {
-		last = t.session.start.Add(m.config.RefreshTTL)
-	}
-	if t.claims.ExpiresAt.After(last) && (isAccess || !m.config.Pair) {
-		last = t.claims.ExpiresAt
-	}
-	return time.Now().Before(last.Add(m.config.Leeway))
+// mattersStill reports whether a token of t's session may live (R11): the last is issued just before the deadline.
+func (m *model) mattersStill(t *modelToken) bool {
+	last := t.session.deadline.Add(t.session.ttl)
+	return time.Now().Before(last.Add(2 * m.config.Leeway))
 }
 
 func (m *model) logout(rt *rapid.T) { // R11
 	t := m.token(rt)
-	text, isAccess := m.either(rt, t)
+	text, _ := m.either(rt, t)
 	want := Code("")
-	if !m.mattersStill(t, isAccess) {
+	if !m.mattersStill(t) {
 		want = CodeRefreshExpired
 	}
 	m.compare(m.server(rt).Logout(context.Background(), text), want)
@@ -353,7 +363,7 @@ func (m *model) logoutAll(rt *rapid.T) { // R12
 	switch {
 	case isAccess && !m.alive(t):
 		want = CodeTokenExpired
-	case !isAccess && !m.mattersStill(t, false):
+	case !isAccess && !m.mattersStill(t):
 		want = CodeRefreshExpired
 	case t.isRevoked(), !isAccess && m.isReplaced(t):
 		want = CodeTokenRevoked
@@ -372,8 +382,8 @@ func (m *model) revokeSubject(rt *rapid.T) {
 }
 
 func (m *model) forgetSubject(subject string) {
-	for _, t := range m.tokens {
-		t.revoked = t.revoked || t.session.subject == subject
+	for _, s := range m.sessions {
+		s.revoked = s.revoked || s.subject == subject
 	}
 }
 

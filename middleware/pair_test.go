@@ -174,7 +174,7 @@ func TestPairStory(t *testing.T) {
 		typ  string
 		want []string
 	}{
-		"access token":  {first.AccessToken, access, "JWT", []string{"auth_time", "exp", "iat", "jti", "sid", "sub"}},
+		"access token":  {first.AccessToken, access, "JWT", []string{"access_ttl", "auth_time", "exp", "iat", "jti", "refresh_exp", "sid", "sub"}},
 		"refresh token": {first.RefreshToken, refresh, "refresh+jwt", []string{"access_ttl", "auth_time", "exp", "iat", "jti", "sid", "sub"}},
 	} {
 		if got := slices.Sorted(maps.Keys(row.m)); !slices.Equal(got, row.want) {
@@ -306,7 +306,7 @@ func resigned(text string, m members) string {
 func TestPairRefreshFromEverywhere(t *testing.T) {
 	for place, at := range places {
 		t.Run(place, func(t *testing.T) {
-			auth := newAuth(t, pair, placed(place))
+			auth := newAuth(t, pair, noGrace, placed(place))
 			s := listen(t, sharedRoutes(auth))
 			tokens := s.send("POST", "/login?user=admin").tokens(t)
 			for range 3 {
@@ -392,17 +392,21 @@ func TestR11PairLogoutWithEitherKillsBoth(t *testing.T) {
 	}
 }
 
-func TestR11PairLogoutEndsWithTheWindow(t *testing.T) {
+func TestR11PairLogoutUntilTheLastTokenIsDead(t *testing.T) {
 	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
 		first := begin(t, auth, middleware.Identity{})
 		wait(time.Hour - time.Microsecond)
 		last := renew(t, auth, first)
-		wait(time.Microsecond)
-		fails(t, "R11: an expired access token after the window", auth.Logout(t.Context(), first.AccessToken), middleware.CodeRefreshExpired)
-		fails(t, "R11: the refresh token after the window", auth.Logout(t.Context(), first.RefreshToken), middleware.CodeRefreshExpired)
+		wait(time.Minute - time.Second)
 		verifies(t, "R9: the last access token outlives the window", auth, last.AccessToken, "")
-		fails(t, "R11: the last access token, which lives", auth.Logout(t.Context(), last.AccessToken), "")
+		for what, text := range map[string]string{"an expired access token": first.AccessToken, "the first refresh token": first.RefreshToken} {
+			fails(t, "R11: "+what+" while the last access token lives", auth.Logout(t.Context(), text), "")
+		}
 		verifies(t, "R11: the last access token", auth, last.AccessToken, middleware.CodeTokenRevoked)
+		wait(time.Second + time.Microsecond)
+		for what, text := range map[string]string{"an access token": last.AccessToken, "a refresh token": last.RefreshToken} {
+			fails(t, "R11: "+what+" when all tokens are dead", auth.Logout(t.Context(), text), middleware.CodeRefreshExpired)
+		}
 	})
 }
 
@@ -447,7 +451,7 @@ func TestR5PairWindow(t *testing.T) {
 		}
 		wait(5*time.Minute - time.Microsecond)
 		last := renew(t, auth, tokens)
-		if !last.RefreshUntil.Equal(deadline) || last.ExpiresAt.Sub(last.Claims.IssuedAt) != time.Minute || !last.Claims.RefreshUntil.IsZero() {
+		if !last.RefreshUntil.Equal(deadline) || last.ExpiresAt.Sub(last.Claims.IssuedAt) != time.Minute || !last.Claims.RefreshUntil.Equal(deadline) {
 			t.Errorf("R9: the last refresh gives %+v, want the deadline %v and a whole minute", last, deadline)
 		}
 		wait(time.Microsecond)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"sync/atomic"
 	"time"
 )
@@ -18,12 +19,11 @@ const (
 	// the other's "now" (R12).
 	clockSkew = time.Second
 
-	// subjectStep is how far a second cutoff of a subject moves beyond the first where the clock alone
-	// would not carry it there: room for every token issued at the first cutoff meanwhile.
-	subjectStep = time.Millisecond
-
-	// futureTolerance is how far in the future iat and nbf may be: servers' clocks differ (R2).
+	// futureTolerance is how far in the future a token may begin: servers' clocks differ (R2).
 	futureTolerance = 30 * time.Second
+
+	// maxHold is how long after a swap AutoRefresh may restart its grace for a handler that is still running (R7).
+	maxHold = 5 * time.Minute
 )
 
 // sessions keeps the rules.
@@ -36,6 +36,7 @@ type sessions struct {
 	leeway      time.Duration
 	pair        bool
 	keepOnReuse bool
+	server      string // names this Auth in the cutoffs that it sets (R12)
 	lastInstant atomic.Int64
 }
 
@@ -60,17 +61,26 @@ func (s *sessions) width() int64 {
 	return 1
 }
 
-// start begins a session (R12, R13). It returns the token that can be refreshed: in pair mode the refresh token.
-func (s *sessions) start(ctx context.Context, subject string, own []byte, ttl, refreshTTL time.Duration) (*token, error) {
+var errRevokedMeanwhile = errors.New("the subject was revoked while its credentials were checked")
+
+// start begins a session (R12, R13). began is the instant at which the check of the credentials began, 0 where
+// that is unknown. It returns the token that can be refreshed: in pair mode the refresh token.
+func (s *sessions) start(ctx context.Context, subject string, own []byte, ttl, refreshTTL time.Duration, began int64) (*token, error) {
 	cutoff, err := s.subjectCutoff(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
+	if began != 0 && s.mayFollow(cutoff, began) {
+		return nil, failed(CodeStoreUnavailable, errRevokedMeanwhile)
+	}
 	now := time.Now().Unix()
+	birth := s.instant(cutoff.instant)
 	t := &token{
-		kind:     s.refreshable(),
-		session:  newSessionID(),
-		issued:   s.instant(cutoff),
+		kind:     accessKind,
+		paired:   s.pair,
+		session:  newSessionID(birth),
+		birth:    birth,
+		issued:   birth,
 		subject:  subject,
 		iat:      now,
 		authTime: now,
@@ -78,37 +88,50 @@ func (s *sessions) start(ctx context.Context, subject string, own []byte, ttl, r
 		ttl:      int64(ttl / time.Second),
 		own:      own,
 	}
-	t.exp = s.expiry(t)
+	if s.pair {
+		t.kind = refreshKind
+	}
+	t.exp = expiry(t)
 	t.sessionKey, t.subjectKey = sessionKey(t.session), subjectKey(t.subject)
 	return t, nil
 }
 
-func (s *sessions) refreshable() kind {
-	if s.pair {
-		return refreshKind
+// mayFollow reports whether the subject may have been revoked after began (R12). A server's own instants are in
+// order. Another server's clock may be a second behind, and its cutoff is a second ahead of its clock.
+func (s *sessions) mayFollow(c cutoff, began int64) bool {
+	if c.by == s.server {
+		return c.instant-clockSkew.Microseconds() > began
 	}
-	return accessKind
+	return c.instant >= began
 }
 
-// expiry is exp of a refreshable token: in pair mode that is the session's deadline.
-func (s *sessions) expiry(t *token) int64 {
+// expiry is exp of a token that can be refreshed: in pair mode that is the session's deadline.
+func expiry(t *token) int64 {
 	if t.kind == refreshKind {
 		return t.deadline
 	}
 	return t.iat + t.ttl
 }
 
-func newSessionID() string {
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails: it ends the program instead
-	return base64.RawURLEncoding.EncodeToString(id[:])
+// newSessionID returns an id that tells the session's birth, so that nothing has to be stored for R3.
+func newSessionID(birth int64) string {
+	return formatInstant(birth) + birthMark + randomText(16)
+}
+
+// birthMark separates the birth in a session's id from the random part. Base 36 has no such character.
+const birthMark = "-"
+
+func randomText(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // never fails: it ends the program instead
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // successor is the token that replaces t (R9).
-func (s *sessions) successor(t *token, issued, iat int64) *token {
+func successor(t *token, issued, iat int64) *token {
 	next := *t
 	next.issued, next.iat, next.nbf = issued, iat, 0
-	next.exp = s.expiry(&next)
+	next.exp = expiry(&next)
 	return &next
 }
 
@@ -116,7 +139,7 @@ func (s *sessions) successor(t *token, issued, iat int64) *token {
 // used twice.
 func companion(t *token) *token {
 	access := *t
-	access.kind, access.issued, access.deadline = accessKind, t.issued+1, 0
+	access.kind, access.issued = accessKind, t.issued+1
 	access.exp = t.iat + t.ttl
 	return &access
 }
@@ -134,9 +157,8 @@ func (s *sessions) live(t *token, now time.Time) error {
 
 // begun refuses a token from the future (R2).
 func (s *sessions) begun(t *token, now time.Time) error {
-	latest := now.Add(max(s.leeway, futureTolerance)).Unix()
-	if t.iat > latest || t.nbf > latest {
-		return invalid("iat or nbf is in the future")
+	if t.begins > now.Add(max(s.leeway, futureTolerance)).Unix() {
+		return invalid("iat, nbf, auth_time or the session's birth is in the future")
 	}
 	return nil
 }
@@ -150,9 +172,6 @@ func (s *sessions) before(now time.Time, second int64) bool {
 func (s *sessions) inWindow(t *token, now time.Time) error {
 	if err := s.begun(t, now); err != nil {
 		return err
-	}
-	if t.deadline == 0 || t.authTime == 0 {
-		return invalid("the token has no refresh window")
 	}
 	if !s.before(now, min(t.deadline, s.latestDeadline(t))) {
 		return fail(CodeRefreshExpired)
@@ -168,34 +187,31 @@ func (s *sessions) latestDeadline(t *token) int64 {
 	return t.authTime + int64(s.refreshTTL/time.Second)
 }
 
-// deadlineOf is the session's deadline. An access token of pair mode does not know it, but the configured window
-// is the longest.
-func (s *sessions) deadlineOf(t *token) int64 {
-	if t.deadline == 0 {
-		return s.latestDeadline(t)
-	}
-	return t.deadline
-}
-
 // lastSecond is when the session's last token dies: one issued just before the deadline (R9).
 func (s *sessions) lastSecond(t *token) int64 {
-	return max(s.deadlineOf(t)+t.ttl, t.exp)
+	return max(t.deadline+t.ttl, t.exp)
 }
 
-// forgetAt is when the session's record may go: nothing that it revokes lives any more (R13). The leeway
-// counts twice: a token may be issued that long after the deadline, and lives that long after its exp.
-func (s *sessions) forgetAt(t *token) time.Time {
+// deadFrom is when no token of the session can live any more. The leeway counts twice: a token may be issued
+// that long after the deadline, and lives that long after its exp.
+func (s *sessions) deadFrom(t *token) time.Time {
 	return time.Unix(s.lastSecond(t), 0).Add(2 * s.leeway)
+}
+
+// forgetAt is when the session's record may go: when all that it revokes is dead by every clock (R13).
+func (s *sessions) forgetAt(t *token) time.Time {
+	return s.deadFrom(t).Add(clockSkew)
 }
 
 // standing is where a token stands in its session.
 type standing uint8
 
 const (
-	current  standing = iota
-	inGrace           // just replaced, and still good for its successor (R7)
-	replaced          // replaced before that (R4, R8)
-	revoked           // the session or all of the subject's are over (R3)
+	current    standing = iota
+	inGrace             // just replaced, and still good for its successor (R7)
+	superseded          // so is its successor, and all of that within the grace: refused, but no reuse (R8)
+	replaced            // replaced longer ago than the grace (R4, R8)
+	revoked             // the session or all of the subject's are over (R3)
 )
 
 // entry is what the blacklist says of a token.
@@ -210,23 +226,23 @@ func (e entry) refusal() error {
 	switch e.standing {
 	case revoked:
 		return over(CodeTokenRevoked)
-	case replaced:
+	case superseded, replaced:
 		return fail(CodeTokenRevoked)
 	}
 	return nil
 }
 
-// look asks the blacklist about a token.
-func (s *sessions) look(v *visit, t *token) (entry, error) {
+// look asks the blacklist about a token that was presented at asked.
+func (s *sessions) look(v *visit, t *token, asked time.Time) (entry, error) {
 	values, err := v.lookup(t.sessionKey, t.subjectKey)
 	if err != nil {
 		return entry{}, err
 	}
-	return s.judge(t, values)
+	return s.judge(t, values, asked)
 }
 
 // judge reads what the blacklist said: R3, R4, and which of R6, R7 and R8 applies.
-func (s *sessions) judge(t *token, values [2]string) (entry, error) {
+func (s *sessions) judge(t *token, values [2]string, asked time.Time) (entry, error) {
 	if values == [2]string{} {
 		return entry{}, nil
 	}
@@ -240,21 +256,24 @@ func (s *sessions) judge(t *token, values [2]string) (entry, error) {
 	}
 	e := entry{record: session, value: values[0]}
 	switch {
-	case session.ended() || t.issued < cutoff:
+	case session.ended() || t.birth < cutoff.instant:
 		e.standing = revoked
-	case t.kind != s.refreshable() || t.issued >= session.cutoff:
+	case !t.refreshable() || t.issued >= session.cutoff:
 		e.standing = current // in pair mode a refresh does not touch access tokens
-	case t.issued == session.previous && s.graceHolds(session):
+	case t.issued == session.previous && s.graceHolds(session.graceStart(), asked):
 		e.standing = inGrace
+	case t.issued < session.previous && s.graceHolds(session.previous, asked):
+		e.standing = superseded
 	default:
 		e.standing = replaced
 	}
 	return e, nil
 }
 
-// graceHolds counts from the replacement and is never extended (R7).
-func (s *sessions) graceHolds(r record) bool {
-	return s.grace >= 0 && time.Now().UnixMicro() <= r.cutoff+s.grace.Microseconds()
+// graceHolds reports whether a request that came at asked falls into the grace that began at start (R7). What
+// the server itself needs to answer, a slow store or Reload, takes nothing from the client's grace.
+func (s *sessions) graceHolds(start int64, asked time.Time) bool {
+	return s.grace >= 0 && asked.UnixMicro() <= start+s.grace.Microseconds()
 }
 
 // verify lets a request's token through or says why not (R2–R4). w is the token's watch, nil if it has none.
@@ -262,14 +281,15 @@ func (s *sessions) verify(ctx context.Context, t *token, w *watch) error {
 	if t.kind != accessKind {
 		return invalid("the token is for refreshing only")
 	}
-	if err := s.live(t, time.Now()); err != nil {
+	now := time.Now()
+	if err := s.live(t, now); err != nil {
 		return err
 	}
-	return s.stands(ctx, t, w)
+	return s.stands(ctx, t, w, now)
 }
 
 // stands refuses what the blacklist has (R3, R4).
-func (s *sessions) stands(ctx context.Context, t *token, w *watch) error {
+func (s *sessions) stands(ctx context.Context, t *token, w *watch, asked time.Time) error {
 	g := w.glance()
 	if g.passes() {
 		return nil
@@ -277,9 +297,9 @@ func (s *sessions) stands(ctx context.Context, t *token, w *watch) error {
 	var e entry
 	var err error
 	if s.peeker != nil { // every request with a new token comes along here
-		e, err = s.judge(t, s.peek(t.sessionKey, t.subjectKey))
+		e, err = s.judge(t, s.peek(t.sessionKey, t.subjectKey), asked)
 	} else {
-		e, err = s.look(s.visit(ctx), t)
+		e, err = s.look(s.visit(ctx), t, asked)
 	}
 	if err != nil {
 		return err
@@ -293,89 +313,169 @@ func (s *sessions) active(ctx context.Context, t *token) error {
 	if t.kind == accessKind {
 		return s.verify(ctx, t, nil)
 	}
-	if t.kind != s.refreshable() {
-		return invalid("the token is not for refreshing")
-	}
-	if err := s.inWindow(t, time.Now()); err != nil {
+	now := time.Now()
+	if err := s.refreshableNow(t, now); err != nil {
 		return err
 	}
-	return s.stands(ctx, t, nil)
+	return s.stands(ctx, t, nil, now)
 }
 
-// refresh swaps t for its successor (R5–R10). produce makes the answer from the successor; it is called
-// before the swap, so that nothing is used up if it fails, and again if another request won the swap.
-func (s *sessions) refresh(ctx context.Context, t *token, produce func(next *token) error) error {
-	if t.kind != s.refreshable() {
-		return invalid("the token is not for refreshing")
+// refreshableNow checks what needs no store (R5).
+func (s *sessions) refreshableNow(t *token, now time.Time) error {
+	if !t.refreshable() || t.paired != s.pair {
+		return invalid("the token is not for refreshing here")
 	}
-	if err := s.inWindow(t, time.Now()); err != nil {
+	return s.inWindow(t, now)
+}
+
+// renewal is one refresh under way (R5–R10): look, then the application's Reload, then finish.
+type renewal struct {
+	*sessions
+	ctx   context.Context // the client's
+	visit *visit          // goes on without the client: whoever presents a stolen token may hang up (R8)
+	token *token
+	asked time.Time
+	entry entry
+}
+
+// refresh begins a refresh: it refuses a token that cannot be refreshed, and ends the session of one that comes
+// back after it was replaced.
+func (s *sessions) refresh(ctx context.Context, t *token) (*renewal, error) {
+	now := time.Now()
+	if err := s.refreshableNow(t, now); err != nil {
+		return nil, err
+	}
+	r := &renewal{sessions: s, ctx: ctx, visit: s.visit(context.WithoutCancel(ctx)), token: t, asked: now}
+	return r, r.look()
+}
+
+func (r *renewal) look() (err error) {
+	if r.entry, err = r.sessions.look(r.visit, r.token, r.asked); err != nil {
 		return err
 	}
-	v := s.visit(ctx)
+	if r.entry.standing == replaced {
+		return r.reuse(r.visit, r.token)
+	}
+	return r.entry.refusal()
+}
+
+// finish swaps the token for its successor. sign makes the answer; it is called before the swap, so that nothing
+// is used up if it fails, and again if another request won the swap (R10). The instant is taken after all that
+// may be slow, because the grace counts from it.
+func (r *renewal) finish(sign func(next *token) error) error {
 	for range maxSwaps {
-		e, err := s.look(v, t)
-		if err != nil {
+		if next := r.repeated(); next != nil {
+			return sign(next)
+		}
+		t := r.token
+		next := successor(t, r.instant(t.issued+r.width()), time.Now().Unix())
+		if err := sign(next); err != nil {
 			return err
 		}
-		switch e.standing {
-		case revoked:
-			return over(CodeTokenRevoked)
-		case replaced:
-			return s.reuse(v, t)
-		case inGrace:
-			return produce(s.successor(t, e.cutoff, e.iat))
+		if err := r.ctx.Err(); err != nil {
+			return failed(CodeStoreUnavailable, err) // nobody waits for the answer, so the token is kept
 		}
-		next := s.successor(t, s.instant(t.issued+s.width()), time.Now().Unix())
-		if err := produce(next); err != nil {
+		new := record{cutoff: next.issued, previous: t.issued, iat: next.iat}
+		if swapped, err := r.visit.swap(t.sessionKey, r.entry.value, new.encode(), r.forgetAt(t)); swapped || err != nil {
 			return err
 		}
-		r := record{cutoff: next.issued, previous: t.issued, iat: next.iat}
-		if swapped, err := v.swap(t.sessionKey, e.value, r.encode(), s.forgetAt(t)); swapped || err != nil {
+		if err := r.look(); err != nil {
 			return err
 		}
 	}
 	return failed(CodeStoreUnavailable, errSwaps)
 }
 
-// renew is refresh for a request that goes on afterwards, if the token is expired or has less than within
-// left; otherwise, and if a token that still lives cannot be refreshed, it is verified. It reports whether
-// the token was refreshed.
-func (s *sessions) renew(ctx context.Context, t *token, w *watch, within time.Duration, produce func(next *token) error) (bool, error) {
-	if t.kind != s.refreshable() {
-		return false, invalid("the token is not for refreshing")
+// repeated is the token that was already made for this one, nil if there is none: the successor of a token in its
+// grace (R7), and the token itself where a swap made it less than a grace ago and what it would be answered
+// with is alive (R6a).
+func (r *renewal) repeated() *token {
+	t, e := r.token, r.entry
+	switch {
+	case e.standing == inGrace:
+		return successor(t, e.cutoff, e.iat)
+	case t.issued == e.cutoff && r.graceHolds(e.graceStart(), r.asked) && time.Now().Unix() < t.iat+t.ttl:
+		return successor(t, t.issued, t.iat)
 	}
+	return nil
+}
+
+// due reports whether AutoRefresh is to refresh t, because it has expired or has less than within left, and
+// whether it must, because it has expired.
+func (s *sessions) due(t *token, within time.Duration) (due, must bool) {
 	now := time.Now()
-	alive := s.live(t, now) == nil
-	if !alive || remaining(t, now) < within && s.inWindow(t, now) == nil {
-		unproduced := false
-		err := s.refresh(ctx, t, func(next *token) error {
-			err := produce(next)
-			unproduced = err != nil && !hasCode(err, CodeSubjectRefused)
-			return err
-		})
-		if !alive || !unproduced {
-			return err == nil, err
-		}
-	}
-	g := w.glance()
-	if g.passes() {
-		return false, nil
-	}
-	v := s.visit(ctx)
-	e, err := s.look(v, t)
-	if err != nil {
-		return false, err
-	}
-	g.found(e.standing)
-	if e.standing == replaced {
-		return false, s.reuse(v, t)
-	}
-	return false, e.refusal()
+	must = s.live(t, now) != nil
+	return must || remaining(t, now) < within && s.inWindow(t, now) == nil, must
 }
 
 // remaining is how long t lives by its own exp.
 func remaining(t *token, now time.Time) time.Duration {
 	return time.Unix(t.exp, 0).Sub(now)
+}
+
+// confirm verifies a token that AutoRefresh need not refresh. Unlike verify it ends the session on reuse (R8).
+func (s *sessions) confirm(ctx context.Context, t *token, w *watch) error {
+	if !t.refreshable() || t.paired != s.pair {
+		return invalid("the token is not for refreshing here")
+	}
+	g := w.glance()
+	if g.passes() {
+		return nil
+	}
+	v := s.visit(context.WithoutCancel(ctx))
+	e, err := s.look(v, t, time.Now())
+	if err != nil {
+		return err
+	}
+	g.found(e.standing)
+	if e.standing == replaced {
+		return s.reuse(v, t)
+	}
+	return e.refusal()
+}
+
+// hold restarts the grace of the swap that made next for as long as AutoRefresh's handler runs, at most maxHold:
+// the client cannot have next before the answer is written (R7). release ends that, and counts the grace from
+// now if the handler was slow.
+func (s *sessions) hold(ctx context.Context, next *token) (release func()) {
+	pause := s.grace / 2
+	if pause <= 0 {
+		return func() {}
+	}
+	ctx = context.WithoutCancel(ctx)
+	began, done := time.Now(), make(chan struct{})
+	go func() {
+		tick := time.NewTicker(pause)
+		defer tick.Stop()
+		for time.Since(began) < maxHold {
+			select {
+			case <-tick.C:
+				s.restartGrace(ctx, next)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		if time.Since(began) >= pause {
+			s.restartGrace(ctx, next)
+		}
+	}
+}
+
+// restartGrace lets the grace of the swap that made next begin again, unless that token was replaced meanwhile or
+// the swap is too long ago. If the store fails, the grace ends as it would have.
+func (s *sessions) restartGrace(ctx context.Context, next *token) {
+	_ = s.visit(ctx).update(next.sessionKey, func(value string) (string, time.Time, bool, error) {
+		r, err := decodeRecord(value)
+		now := time.Now().UnixMicro()
+		if err != nil || r.cutoff != next.issued || now > r.cutoff+maxHold.Microseconds() {
+			return "", time.Time{}, true, err
+		}
+		r.held = max(r.held, now)
+		return r.encode(), s.forgetAt(next), false, nil
+	})
 }
 
 // reuse answers a token that was replaced longer ago than the grace: somebody else may have it (R8).
@@ -396,27 +496,27 @@ func (s *sessions) end(v *visit, session string, forgetAt time.Time) error {
 	})
 }
 
-// logout ends the session of any genuine token that could still matter (R11).
+// logout ends the session of any genuine token, until the last token of the session is dead (R11).
 func (s *sessions) logout(ctx context.Context, t *token) error {
 	if err := s.mattersStill(t, time.Now()); err != nil {
 		return err
 	}
-	return s.end(s.visit(ctx), t.session, s.forgetAt(t))
+	return s.end(s.visit(context.WithoutCancel(ctx)), t.session, s.forgetAt(t))
 }
 
-// logoutAll revokes all that was issued to the token's subject. Unlike logout it reaches beyond the token's
-// own session, so it takes no token that is revoked or replaced, and none whose record may be gone: one that
-// does not know its session's deadline must be alive.
+// logoutAll revokes all sessions of the token's subject. It reaches beyond the token's own session, so it takes
+// no token that is revoked or replaced, and of pair mode no access token that has expired.
 func (s *sessions) logoutAll(ctx context.Context, t *token) error {
+	now := time.Now()
 	check := s.mattersStill
-	if t.deadline == 0 {
+	if !t.refreshable() {
 		check = s.live
 	}
-	if err := check(t, time.Now()); err != nil {
+	if err := check(t, now); err != nil {
 		return err
 	}
-	v := s.visit(ctx)
-	e, err := s.look(v, t)
+	v := s.visit(context.WithoutCancel(ctx))
+	e, err := s.look(v, t, now)
 	if err != nil {
 		return err
 	}
@@ -426,41 +526,41 @@ func (s *sessions) logoutAll(ctx context.Context, t *token) error {
 	return s.revokeSubject(v, t.subject)
 }
 
-// mattersStill refuses a token that is expired and whose session can be refreshed no more.
+// mattersStill refuses a token of which nothing is left to end: every token of its session is dead.
 func (s *sessions) mattersStill(t *token, now time.Time) error {
-	if !s.before(now, max(t.exp, s.deadlineOf(t))) {
+	if !now.Before(s.deadFrom(t)) {
 		return fail(CodeRefreshExpired)
 	}
 	return nil
 }
 
-// longest is how long anything issued now can live, counting refreshes (R13).
-func (s *sessions) longest() time.Duration { return s.refreshTTL + s.ttl + s.leeway }
-
-// revokeSession ends a session of which only the id is known.
-func (s *sessions) revokeSession(v *visit, session string) error {
-	return s.end(v, session, time.Now().Add(s.longest()))
+// longest is how long a session that begins now can matter to anybody, by the configured lifetimes (R13).
+func (s *sessions) longest() time.Duration {
+	return s.refreshTTL + s.ttl + 2*s.leeway + clockSkew
 }
 
-// revokeSubject revokes all that was issued to a subject before (R12).
+// revokeSession ends a session of which only the id is known.
+func (s *sessions) revokeSession(ctx context.Context, session string) error {
+	return s.end(s.visit(context.WithoutCancel(ctx)), session, time.Now().Add(clockSkew+s.longest()))
+}
+
+// revokeSubject revokes all sessions of a subject that have begun (R12).
 func (s *sessions) revokeSubject(v *visit, subject string) error {
 	return v.update(subjectKey(subject), func(value string) (string, time.Time, bool, error) {
 		old, err := decodeCutoff(value)
 		if err != nil {
 			return "", time.Time{}, false, err
 		}
-		cutoff := s.instant(0) + clockSkew.Microseconds()
-		if old > 0 {
-			cutoff = max(cutoff, old+subjectStep.Microseconds())
-		}
-		return formatInstant(cutoff), time.UnixMicro(cutoff).Add(s.longest()), false, nil
+		// A login takes an instant no earlier than the old cutoff, so the new one has to be later.
+		c := cutoff{instant: max(s.instant(0)+clockSkew.Microseconds(), old.instant+1), by: s.server}
+		return c.encode(), time.UnixMicro(c.instant).Add(s.longest()), false, nil
 	})
 }
 
-func (s *sessions) subjectCutoff(ctx context.Context, subject string) (int64, error) {
+func (s *sessions) subjectCutoff(ctx context.Context, subject string) (cutoff, error) {
 	value, err := s.visit(ctx).get(subjectKey(subject))
 	if err != nil {
-		return 0, err
+		return cutoff{}, err
 	}
 	return decodeCutoff(value)
 }

@@ -21,7 +21,9 @@ type Store interface {
 	Get(ctx context.Context, keys ...string) ([]string, error)
 
 	// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means
-	// absent), and reports whether it did. Where expires is past, the key is absent afterwards.
+	// absent), and reports whether it did. Where expires is past, the key is absent afterwards. A swap takes
+	// effect before ctx's deadline or never: a backend that was frozen must not run an old swap when it
+	// wakes up (R10a).
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
@@ -37,4 +39,8 @@ type Peeker interface {
 	// between, and whoever finds it even and where it was knows that what he read since is still true. That
 	// a value's expiry has passed need not count. A store that cannot tell returns a counter that stays odd.
 	Version(key string) *atomic.Uint64
+
+	// Self returns the store itself. A struct that embeds a Peeker inherits its Peek and its Self, and so shows
+	// that Peek is not its own: then the guards ask Get.
+	Self() any
 }

@@ -30,18 +30,21 @@ func (k kind) typ() string { return [kinds]string{"JWT", "refresh+jwt"}[k] }
 // token is what a JWT of ours says. Once made it is never changed: requests share it.
 type token struct {
 	// What each request looks at comes first, and so lies together.
-	kind  kind
-	owner *Auth // whose it is: no other Auth takes this one's verdict for its own
-	iat   int64 // seconds, as all of these but issued
-	nbf   int64
-	exp   int64
+	kind   kind
+	paired bool  // one of a pair: access tokens that refresh nothing, and refresh tokens
+	owner  *Auth // whose it is: no other Auth takes this one's verdict for its own
+	begins int64 // the latest of its dates but exp and deadline; seconds, as all of these but issued and birth
+	exp    int64
 
 	id       string // jti
 	session  string
+	birth    int64 // the issue instant of the session's first token, µs
 	issued   int64 // the issue instant, µs
 	subject  string
+	iat      int64
+	nbf      int64
 	authTime int64
-	deadline int64 // 0 in an access token of pair mode
+	deadline int64 // of the session
 	ttl      int64 // the lifetime of the session's access tokens
 
 	// own are the application's members as JSON, without the braces around them.
@@ -53,11 +56,13 @@ type token struct {
 	sessionKey, subjectKey string
 }
 
+// refreshable reports whether the token is the one of its session that a refresh swaps.
+func (t *token) refreshable() bool { return t.kind == refreshKind || !t.paired }
+
 // codec turns tokens into compact JWTs and back.
 type codec struct {
 	issuer   string
 	audience string
-	pair     bool
 }
 
 // reserved are the members that are ours to write. nbf is among them because we read it.
@@ -126,10 +131,11 @@ func (c *codec) appendPayload(b []byte, t *token) []byte {
 	b = appendString(append(b, `,"jti":`...), t.id)
 	b = appendString(append(b, `,"sid":`...), t.session)
 	b = strconv.AppendInt(append(b, `,"auth_time":`...), t.authTime, 10)
-	if t.kind == refreshKind {
-		b = strconv.AppendInt(append(b, `,"access_ttl":`...), t.ttl, 10)
-	} else if !c.pair {
+	if t.kind == accessKind {
 		b = strconv.AppendInt(append(b, `,"refresh_exp":`...), t.deadline, 10)
+	}
+	if t.paired {
+		b = strconv.AppendInt(append(b, `,"access_ttl":`...), t.ttl, 10)
 	}
 	if len(t.own) > 0 {
 		b = append(append(b, ','), t.own...)
@@ -254,6 +260,8 @@ func (t *token) identify(subject, session, jti []byte) error {
 	instant, found := bytes.CutPrefix(jti, session)
 	instant, dot := bytes.CutPrefix(instant, []byte("."))
 	issued, ok := parseInstant(string(instant))
+	birthText, _, marked := bytes.Cut(session, []byte(birthMark))
+	birth, born := parseInstant(string(birthText))
 	switch {
 	case len(subject) == 0:
 		return malformed("sub is missing")
@@ -261,8 +269,10 @@ func (t *token) identify(subject, session, jti []byte) error {
 		return malformed("sid is missing")
 	case !found || !dot || !ok:
 		return malformed("jti is missing or not a session's")
+	case !marked || !born:
+		return malformed("sid does not tell the session's birth")
 	}
-	t.issued = issued
+	t.issued, t.birth = issued, birth
 	// One text for them and the keys: the fewer pieces of memory a kept token has, the less the collector has to do.
 	all := sessionPrefix + string(jti) + subjectPrefix + string(subject)
 	t.id, t.subjectKey = all[len(sessionPrefix):len(sessionPrefix)+len(jti)], all[len(sessionPrefix)+len(jti):]
@@ -274,18 +284,22 @@ func (t *token) identify(subject, session, jti []byte) error {
 // complete checks what the dates say together.
 func (t *token) complete(refreshExp int64) error {
 	switch {
-	case t.iat == 0 || t.exp == 0:
-		return malformed("iat or exp is missing")
+	case t.iat == 0 || t.exp == 0 || t.authTime == 0:
+		return malformed("iat, exp or auth_time is missing")
 	case t.kind == accessKind && t.exp <= t.iat: // a refresh token of the last moment, in the leeway, may be so
 		return malformed("exp is not after iat")
 	}
+	t.begins = max(t.iat, t.nbf, t.authTime, t.birth/microsPerSecond)
+	t.paired = t.ttl != 0
 	if t.kind == refreshKind {
-		if t.deadline = t.exp; t.ttl == 0 {
+		if t.deadline = t.exp; !t.paired {
 			return malformed("access_ttl is missing")
 		}
 		return nil
 	}
-	t.ttl, t.deadline = t.exp-t.iat, refreshExp
+	if t.ttl, t.deadline = t.exp-t.iat, refreshExp; t.deadline == 0 {
+		return malformed("refresh_exp is missing")
+	}
 	return nil
 }
 

@@ -22,6 +22,14 @@ type presented struct {
 	byCookie bool
 }
 
+// inCookie is the token if it came in a cookie.
+func (p presented) inCookie() string {
+	if p.byCookie {
+		return p.text
+	}
+	return ""
+}
+
 // presented looks through sources. A request that changes something and is authenticated by a cookie, which
 // browsers send along whoever made them, must come from the site itself.
 func (a *Auth) presented(c *gin.Context, sources []Source) (presented, error) {
@@ -44,9 +52,16 @@ func (a *Auth) presented(c *gin.Context, sources []Source) (presented, error) {
 
 var errCrossOrigin = errors.New("the request comes from another origin")
 
-// checkOrigin refuses a request that another site may have made the browser send.
+// checkOrigin refuses a request that another site may have made the browser send. The handshake of a WebSocket is
+// a GET, but what is sent afterwards may change anything, and browsers let any site open one.
 func (a *Auth) checkOrigin(c *gin.Context) error {
-	if a.protection.Check(c.Request) != nil {
+	r := c.Request
+	if r.Header["Upgrade"] != nil {
+		r = new(http.Request)
+		*r = *c.Request
+		r.Method = http.MethodPost
+	}
+	if a.protection.Check(r) != nil {
 		return failed(CodeCrossOrigin, errCrossOrigin)
 	}
 	return nil

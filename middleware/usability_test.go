@@ -196,7 +196,7 @@ func TestUsabilityPanicsAtStart(t *testing.T) {
 		"AutoRefresh expects within >= 0":   func(auth *middleware.Auth) { auth.AutoRefresh(-1) },
 		"Fresh expects maxAge > 0":          func(auth *middleware.Auth) { auth.Fresh(0) },
 		"Allow expects a condition":         func(auth *middleware.Auth) { auth.Allow(nil) },
-		"SetCookies needs Config.Cookie":    func(auth *middleware.Auth) { auth.SetCookies(nil, middleware.Tokens{}) },
+		"SetCookies needs Config.Cookie":    func(auth *middleware.Auth) { _ = auth.SetCookies(nil, middleware.Tokens{}) },
 	} {
 		n := newNewcomer(t, func(c *middleware.Config) { c.Pair = true })
 		func() {

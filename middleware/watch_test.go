@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,8 +14,8 @@ import (
 type spied struct {
 	*store.Memory
 	looks   atomic.Int64
-	version *atomic.Uint64 // nil: the Memory's own
-	late    func()         // called once a value was read, and before it is returned
+	version func(key string) *atomic.Uint64 // nil: the Memory's own
+	late    func()                          // called once a value was read, and before it is returned
 }
 
 func (s *spied) Peek(key string) string {
@@ -28,12 +29,14 @@ func (s *spied) Peek(key string) string {
 
 func (s *spied) Version(key string) *atomic.Uint64 {
 	if s.version != nil {
-		return s.version
+		return s.version(key)
 	}
 	return s.Memory.Version(key)
 }
 
-func (w world) spied(version *atomic.Uint64) (*Auth, *spied) {
+func (s *spied) Self() any { return s }
+
+func (w world) spied(version func(key string) *atomic.Uint64) (*Auth, *spied) {
 	spy := &spied{Memory: w.store, version: version}
 	return w.server(func(c *Config) { c.Store = spy }), spy
 }
@@ -142,21 +145,33 @@ func TestR4_AWatchedTokenIsReplacedByTime(t *testing.T) {
 // While a change is under way a look may find either state. If somebody finds the new one and is told so (that
 // the session has ended, R11), nobody may pass by what was found before.
 func TestR11_NothingIsRememberedDuringAChange(t *testing.T) {
-	forEachUse(t, func(w world, u use) {
-		var version atomic.Uint64
-		a, spy := w.spied(&version)
-		token := w.login(a, Identity{}).AccessToken
-		pass := u.passes(w, a, token)
-		spy.looksFor(2*usesUntilWatched, pass)
-		version.Add(1) // the change is announced
-		if got := spy.looksFor(10, pass); got != 10*aLook {
-			w.t.Errorf("%d looks during a change, want %d", got, 10*aLook)
-		}
-		w.logsOut(w.server(), token, "") // it can be read
-		w.expect(u.name, u.token(a, token), CodeTokenRevoked)
-		version.Add(1) // it is complete
-		w.expect(u.name, u.token(a, token), CodeTokenRevoked)
-	})
+	for prefix, end := range map[string]func(w world, token string){
+		sessionPrefix: func(w world, token string) { w.logsOut(w.server(), token, "") },
+		subjectPrefix: func(w world, _ string) {
+			w.expect("log out everywhere", w.server().RevokeSubject(context.Background(), "alice"), "")
+		},
+	} {
+		forEachUse(t, func(w world, u use) {
+			var changing, still atomic.Uint64
+			a, spy := w.spied(func(key string) *atomic.Uint64 {
+				if strings.HasPrefix(key, prefix) {
+					return &changing
+				}
+				return &still
+			})
+			token := w.login(a, Identity{}).AccessToken
+			pass := u.passes(w, a, token)
+			spy.looksFor(2*usesUntilWatched, pass)
+			changing.Add(1) // the change is announced
+			if got := spy.looksFor(10, pass); got != 10*aLook {
+				w.t.Errorf("%d looks during a change, want %d", got, 10*aLook)
+			}
+			end(w, token) // it can be read
+			w.expect(u.name, u.token(a, token), CodeTokenRevoked)
+			changing.Add(1) // it is complete
+			w.expect(u.name, u.token(a, token), CodeTokenRevoked)
+		})
+	}
 }
 
 func TestR11_AChangeDuringALookIsNotMissed(t *testing.T) {
@@ -176,7 +191,7 @@ func TestAStoreThatCannotTellIsAlwaysAsked(t *testing.T) {
 	inBubble(t, func(w world) {
 		var odd atomic.Uint64
 		odd.Store(1)
-		a, spy := w.spied(&odd)
+		a, spy := w.spied(func(string) *atomic.Uint64 { return &odd })
 		token := w.login(a, Identity{}).AccessToken
 		if got := spy.looksFor(100, func() { w.verifies(a, token, "") }); got != 100*aLook {
 			w.t.Errorf("%d looks, want %d", got, 100*aLook)

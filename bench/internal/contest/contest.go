@@ -125,6 +125,8 @@ var odd = func() *atomic.Uint64 {
 
 func (restless) Version(string) *atomic.Uint64 { return odd }
 
+func (r restless) Self() any { return r }
+
 func oursLooking(k Key, store middleware.Store) Server {
 	return ours(k, restless{store, store.(middleware.Peeker)})
 }
