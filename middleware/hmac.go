@@ -8,8 +8,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// pooledHMAC is golang-jwt's HMAC with the keyed state kept for the next token: to set it up costs as much as
-// to use it.
+// pooledHMAC is golang-jwt's HMAC, except that it reuses the keyed state from one token to the next: setting it
+// up costs as much as hashing a token.
 type pooledHMAC struct {
 	*jwt.SigningMethodHMAC
 	states *sync.Pool
@@ -28,7 +28,7 @@ func newPooledHMAC(method *jwt.SigningMethodHMAC, secret []byte) *pooledHMAC {
 	}}}
 }
 
-// compute fills in the state's sum.
+// compute sets s.sum to the MAC of text.
 func (s *hmacState) compute(text string) {
 	s.text = append(s.text[:0], text...)
 	s.mac.Reset()
@@ -36,7 +36,7 @@ func (s *hmacState) compute(text string) {
 	s.sum = s.mac.Sum(s.sum[:0])
 }
 
-// Verify implements jwt.SigningMethod. The key is the one that the states were made with.
+// Verify implements jwt.SigningMethod. It ignores the key argument: the states were made with the key.
 func (m *pooledHMAC) Verify(text string, signature []byte, _ any) error {
 	state := m.states.Get().(*hmacState)
 	state.compute(text)

@@ -15,75 +15,80 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Algorithm is a JWS algorithm by its registered name (RFC 7518 §3.1, RFC 8037 §3.1).
+// Algorithm is the registered name of a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
+//
+// All of them but PS* sign deterministically, so the parallel refreshes of one token return identical texts. PSS
+// takes a fresh salt for each signature: with PS* the claims are identical and the signatures differ.
 type Algorithm string
 
 const (
-	HS256 Algorithm = "HS256" // HMAC with SHA-256: a secret of 32 bytes or more
-	HS384 Algorithm = "HS384" // HMAC with SHA-384: 48 bytes or more
-	HS512 Algorithm = "HS512" // HMAC with SHA-512: 64 bytes or more
+	HS256 Algorithm = "HS256" // HMAC with SHA-256; the secret has 32 bytes or more
+	HS384 Algorithm = "HS384" // HMAC with SHA-384; 48 bytes or more
+	HS512 Algorithm = "HS512" // HMAC with SHA-512; 64 bytes or more
 
-	RS256 Algorithm = "RS256" // RSA PKCS #1 v1.5 with SHA-256: 2048 bits or more
+	RS256 Algorithm = "RS256" // RSA PKCS #1 v1.5 with SHA-256; 2048 bits or more
 	RS384 Algorithm = "RS384"
 	RS512 Algorithm = "RS512"
 
-	PS256 Algorithm = "PS256" // RSA PSS with SHA-256, the salt as long as the hash: 2048 bits or more
+	PS256 Algorithm = "PS256" // RSA PSS with SHA-256, a random salt as long as the hash; 2048 bits or more
 	PS384 Algorithm = "PS384"
 	PS512 Algorithm = "PS512"
 
-	ES256 Algorithm = "ES256" // ECDSA on P-256
-	ES384 Algorithm = "ES384" // ECDSA on P-384
-	ES512 Algorithm = "ES512" // ECDSA on P-521
+	ES256 Algorithm = "ES256" // ECDSA on P-256, deterministic (RFC 6979)
+	ES384 Algorithm = "ES384" // ECDSA on P-384, deterministic
+	ES512 Algorithm = "ES512" // ECDSA on P-521, deterministic
 
 	EdDSA Algorithm = "EdDSA" // Ed25519
 )
 
 // Key signs and verifies tokens with one algorithm. The algorithm is the key's and never a token's choice (R1).
+// Printing or logging a Key shows its ID and Algorithm only.
 type Key struct {
-	_ [0]func()
+	_ [0]func() // no unkeyed literals
 
-	// ID travels as kid in the tokens' header and chooses the key that verifies, so keys that are in use at
-	// the same time need different IDs. Default: none for a secret, the thumbprint of RFC 7638 for others.
+	// ID is the kid in the header of tokens. It selects the key that verifies them, so keys in use at the same
+	// time need different IDs. It adds to the size of every token; [New] refuses one that makes the header
+	// longer than 512 bytes. Default: none for a secret, the RFC 7638 thumbprint for any other key.
 	ID string
 
-	// Algorithm is what the key signs with. There is no default.
+	// Algorithm is the only one that the key signs and verifies with. It is required.
 	Algorithm Algorithm
 
-	// Key is the key itself: a []byte from a random source for HS*, an *rsa.PrivateKey for RS* and PS*, an
-	// *ecdsa.PrivateKey for ES*, an ed25519.PrivateKey for EdDSA, or the public key of one of these, which
-	// only verifies. [ParsePEM] reads one from a file.
+	// Key is the key itself: a random []byte for HS*, an *rsa.PrivateKey for RS* and PS*, an *ecdsa.PrivateKey
+	// for ES*, an ed25519.PrivateKey for EdDSA. The public key of one of these can only verify. [ParsePEM]
+	// reads a key from a file.
 	Key any
 }
 
-// key is a Key that was found to be right.
+// key is a validated Key.
 type key struct {
 	id      string
 	method  jwt.SigningMethod
-	signing any             // nil for a key that only verifies
-	opening any             // what verifies
+	signing any             // nil for a public key
+	opening any             // the key to verify with
 	jwk     json.RawMessage // the public key for others, nil for a secret
 	headers [kinds]string   // the header segment of each kind of token
 }
 
-// keySet never changes once made, so that requests share it without a lock.
+// keySet is immutable, so requests share it without a lock.
 type keySet struct {
 	signer *key // nil if the keys only verify
 	byID   map[string]*key
-	// headers finds the key and the kind for the headers that we write ourselves.
+	// headers maps the header segments that we write to what they mean.
 	headers map[string]header
 	jwks    []byte
 }
 
-// header is what a JOSE header says, once it is found to be acceptable.
+// header is the decoded form of an acceptable JOSE header.
 type header struct {
 	key  *key
 	kind kind
 }
 
-// newKeySet returns all that is wrong with the keys, and a set only if nothing is.
+// newKeySet returns either a set or every mistake in the keys.
 func newKeySet(keys []Key) (*keySet, []error) {
 	if len(keys) == 0 {
-		return nil, []error{errors.New("no Keys: give at least one, the first one signs")}
+		return nil, []error{errors.New("there are no Keys: give at least one; the first one signs")}
 	}
 	set := &keySet{byID: map[string]*key{}, headers: map[string]header{}}
 	public := []json.RawMessage{}
@@ -93,9 +98,9 @@ func newKeySet(keys []Key) (*keySet, []error) {
 		switch {
 		case err != nil:
 		case set.byID[compiled.id] != nil:
-			err = fmt.Errorf("ID %q is another key's as well: give every key its own", compiled.id)
+			err = fmt.Errorf("ID %q is already taken by another key: give each key its own", compiled.id)
 		case i > 0 && set.signer == nil && compiled.signing != nil && wrong == nil:
-			err = errors.New("it can sign, but the first key is public only: put the key that signs first")
+			err = errors.New("this key can sign, but Keys[0] is public: put the key that signs first")
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("in Keys[%d]: %w", i, err))
@@ -132,13 +137,17 @@ func compileKey(k Key) (*key, error) {
 		return nil, err
 	}
 	for kind := range compiled.headers {
-		compiled.headers[kind] = base64.RawURLEncoding.EncodeToString(headerJSON(k.Algorithm, compiled.id, kindOf(kind)))
+		segment := base64.RawURLEncoding.EncodeToString(headerJSON(k.Algorithm, compiled.id, kindOf(kind)))
+		if len(segment) > maxHeaderBytes {
+			return nil, fmt.Errorf("the ID is too long: it would make the token's header %d bytes long, more than %d", len(segment), maxHeaderBytes)
+		}
+		compiled.headers[kind] = segment
 	}
 	return compiled, nil
 }
 
-// material sorts the key by its algorithm: each takes keys of one type, so that no public key can pass for
-// a secret.
+// material checks that the key fits its algorithm. Each algorithm accepts keys of one type only, so a public key
+// can never serve as a secret.
 func (k Key) material() (*key, error) {
 	switch method := methods[k.Algorithm].(type) {
 	case *jwt.SigningMethodHMAC:
@@ -153,9 +162,9 @@ func (k Key) material() (*key, error) {
 		return k.ed25519(method)
 	}
 	if k.Algorithm == "" {
-		return nil, errors.New("Algorithm is missing: say it, for example HS256")
+		return nil, errors.New("Algorithm is missing: set it, for example to HS256")
 	}
-	return nil, fmt.Errorf("Algorithm %q is not supported: use one of the constants, as HS256", k.Algorithm)
+	return nil, fmt.Errorf("Algorithm %q is not supported: use one of the constants, such as HS256", k.Algorithm)
 }
 
 var methods = map[Algorithm]jwt.SigningMethod{
@@ -166,7 +175,7 @@ var methods = map[Algorithm]jwt.SigningMethod{
 	EdDSA: jwt.SigningMethodEdDSA,
 }
 
-// strictPSS demands the salt length that it signs with (RFC 7518 §3.5): golang-jwt verifies any.
+// strictPSS accepts only salts as long as the hash (RFC 7518 §3.5). golang-jwt's own methods accept any length.
 func strictPSS(method *jwt.SigningMethodRSAPSS) *jwt.SigningMethodRSAPSS {
 	return &jwt.SigningMethodRSAPSS{
 		SigningMethodRSA: method.SigningMethodRSA,
@@ -177,7 +186,7 @@ func strictPSS(method *jwt.SigningMethodRSAPSS) *jwt.SigningMethodRSAPSS {
 func (k Key) mistyped(wanted string) error {
 	hint := ""
 	if _, content := k.Key.([]byte); content {
-		hint = ": ParsePEM makes one of a file's content"
+		hint = ": ParsePEM reads one from a file's content"
 	}
 	return fmt.Errorf("%s needs %s as Key, not %T%s", k.Algorithm, wanted, k.Key, hint)
 }
@@ -188,10 +197,10 @@ func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
 		return nil, k.mistyped("a []byte")
 	}
 	if least := method.Hash.Size(); len(secret) < least {
-		return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d: openssl rand -hex %d makes one (RFC 7518 §3.2)", k.Algorithm, least, len(secret), least)
+		return nil, fmt.Errorf("%s needs a secret of %d bytes or more, this one has %d: generate one with openssl rand -hex %d (RFC 7518 §3.2)", k.Algorithm, least, len(secret), least)
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN ")) {
-		return nil, fmt.Errorf("%s was given a PEM file as its secret, and what may be public is no secret: choose the key's own algorithm and read it with ParsePEM", k.Algorithm)
+		return nil, fmt.Errorf("%s was given a PEM file as its secret, and a PEM file may be public: read the key with ParsePEM and set the algorithm that fits it", k.Algorithm)
 	}
 	secret = slices.Clone(secret)
 	return &key{method: newPooledHMAC(method, secret), signing: secret, opening: secret}, nil
@@ -208,7 +217,7 @@ func (k Key) rsa(method jwt.SigningMethod) (*key, error) {
 			return nil, k.mistyped("a key that is not nil")
 		}
 		if err := given.Validate(); err != nil {
-			return nil, errors.New("the RSA key is not consistent")
+			return nil, errors.New("the RSA key is inconsistent")
 		}
 		public, compiled.signing = &given.PublicKey, given
 	case *rsa.PublicKey:
@@ -223,14 +232,14 @@ func (k Key) rsa(method jwt.SigningMethod) (*key, error) {
 		return nil, fmt.Errorf("%s needs an RSA key of %d bits or more, this one has %d", k.Algorithm, leastRSABits, bits)
 	}
 	if public.E < 3 || public.E%2 == 0 {
-		return nil, errors.New("the RSA key is not consistent")
+		return nil, errors.New("the RSA key is inconsistent")
 	}
 	compiled.opening = public
 	return compiled, nil
 }
 
 func (k Key) ecdsa(method *jwt.SigningMethodECDSA) (*key, error) {
-	compiled := &key{method: method}
+	compiled := &key{method: deterministicECDSA{method}}
 	var public *ecdsa.PublicKey
 	switch given := k.Key.(type) {
 	case *ecdsa.PrivateKey:
@@ -255,7 +264,7 @@ func (k Key) ecdsa(method *jwt.SigningMethodECDSA) (*key, error) {
 	}
 	if private, ok := compiled.signing.(*ecdsa.PrivateKey); ok {
 		if scalar, err := private.ECDH(); err != nil || !scalar.PublicKey().Equal(point) {
-			return nil, errors.New("the EC key is not consistent")
+			return nil, errors.New("the EC key is inconsistent")
 		}
 	}
 	compiled.opening = public
@@ -268,7 +277,7 @@ func (k Key) ed25519(method *jwt.SigningMethodEd25519) (*key, error) {
 		if len(given) == ed25519.PrivateKeySize {
 			given = slices.Clone(given)
 			if !given.Equal(ed25519.NewKeyFromSeed(given.Seed())) {
-				return nil, errors.New("the Ed25519 key is not consistent")
+				return nil, errors.New("the Ed25519 key is inconsistent")
 			}
 			return &key{method: method, signing: given, opening: given.Public()}, nil
 		}
@@ -288,16 +297,25 @@ func headerJSON(alg Algorithm, id string, kind kind) []byte {
 	return append(append(append(b, `,"typ":"`...), kind.typ()...), `"}`...)
 }
 
-// open finds the key for a token's header segment and what kind of token it announces.
+// maxHeaderBytes is the longest header segment that we read or write. The header is parsed before the signature is
+// checked, so its length limits the work that a forger can cause.
+const maxHeaderBytes = 512
+
+// open returns the key and the kind of token that a header segment names. The headers that we write ourselves are
+// not parsed.
 func (s *keySet) open(segment string) (header, error) {
 	if h, ok := s.headers[segment]; ok {
 		return h, nil
 	}
+	if len(segment) > maxHeaderBytes {
+		return header{}, malformed("the header is too long")
+	}
 	return s.parseHeader(segment)
 }
 
-// parseHeader reads a header that somebody else wrote with one of our keys. Members that it does not know
-// (jwk, jku, x5u among them) have no say, but crit asks for what we do not do (RFC 7515 §4.1.11).
+// parseHeader reads a header that another program wrote with one of our keys. It ignores unknown members, among
+// them jwk, jku and x5u. It refuses crit, because we implement none of the extensions that crit can require
+// (RFC 7515 §4.1.11).
 func (s *keySet) parseHeader(segment string) (header, error) {
 	var alg, typ, kid string
 	err := decodeObject(segment, func(name string, value, _ []byte) (err error) {
@@ -318,7 +336,7 @@ func (s *keySet) parseHeader(segment string) (header, error) {
 	}
 	key := s.byID[kid]
 	if key == nil {
-		return header{}, malformed("the header names no key of ours")
+		return header{}, malformed("the header's kid is none of our keys")
 	}
 	if alg != key.method.Alg() {
 		return header{}, malformed("the header's alg is not the key's")

@@ -8,15 +8,15 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// RevokeHandler is a revocation endpoint (RFC 7009): it ends the session of the form field token, as
-// [Auth.Logout] does, and answers 200, also to what is no token of ours or is over already. Who has a token
-// may end its session, so it needs no guard. Mount it as POST.
+// RevokeHandler is a token revocation endpoint (RFC 7009). It ends the session of the token in the form field
+// token, like [Auth.Logout], and answers 200. It also answers 200 if the token is not one of ours or its session
+// is already over. It needs no guard: anyone holding a token can end its session. Mount it as POST.
 func (a *Auth) RevokeHandler(c *gin.Context) {
 	forbidStoring(c)
 	t, err := a.revokeSent(c)
 	switch {
 	case hasCode(err, CodeTokenInvalid), hasCode(err, CodeRefreshExpired):
-		err = nil // RFC 7009 §2.2: the client could do nothing about it
+		err = nil // RFC 7009 §2.2: the client could not do anything about it
 	default:
 		a.report(c.Request.Context(), a.clientIP(c), EventLogout, t, err)
 	}
@@ -28,39 +28,41 @@ func (a *Auth) RevokeHandler(c *gin.Context) {
 }
 
 func (a *Auth) revokeSent(c *gin.Context) (*token, error) {
-	text, err := sentToken(c)
-	if err != nil {
+	var text string
+	if err := readParameters(c, map[string]*string{"token": &text}); err != nil {
 		return nil, err
 	}
 	return a.logout(c.Request.Context(), text)
 }
 
+// refreshHint is the token_type_hint of a refresh token (RFC 7009 §2.1).
+const refreshHint = "refresh_token"
+
 var errNoToken = errors.New("the parameter token is missing")
 
-// sentToken returns the parameter token, without which the request makes no sense.
-func sentToken(c *gin.Context) (string, error) {
-	text, err := bodyToken(c, "token")
-	if hasCode(err, CodeTokenMissing) {
-		err = failed(CodeBadRequest, errNoToken)
+// readParameters is readBody for a request whose parameter token is required.
+func readParameters(c *gin.Context, fields map[string]*string) error {
+	if err := readBody(c, fields); err != nil {
+		return err
 	}
-	return text, err
+	if *fields["token"] == "" {
+		return failed(CodeBadRequest, errNoToken)
+	}
+	return nil
 }
 
-// IntrospectHandler is an introspection endpoint (RFC 7662) for services that cannot verify a token
-// themselves: it answers {"active":true} and the claims for the form field token if [Auth.Required] would let
-// it through, or in pair mode if it could be refreshed, and {"active":false} for anything else. Mount it as
-// POST behind a guard of your own: who may ask learns the claims (RFC 7662 §4).
+// IntrospectHandler is a token introspection endpoint (RFC 7662) for services that cannot verify a token
+// themselves. For the token in the form field token it answers {"active":true} and the claims if [Auth.Required]
+// would accept it, and {"active":false} otherwise.
+//
+// In pair mode a refresh token is inactive, so that a service that forwards whatever a client sent as a bearer
+// token never accepts one. Send token_type_hint=refresh_token to ask whether it can be refreshed; the answer
+// then has no token_type. Other hints are ignored.
+//
+// Mount it as POST behind a guard of your own: whoever can call it can read the claims (RFC 7662 §4).
 func (a *Auth) IntrospectHandler(c *gin.Context) {
 	forbidStoring(c)
-	text, err := sentToken(c)
-	if err != nil {
-		a.refuse(c, err)
-		return
-	}
-	t, err := a.decode(text)
-	if err == nil {
-		err = a.sessions.active(c.Request.Context(), t)
-	}
+	t, err := a.introspect(c)
 	switch {
 	case err == nil:
 		c.JSON(http.StatusOK, introspection(t))
@@ -71,14 +73,34 @@ func (a *Auth) IntrospectHandler(c *gin.Context) {
 	}
 }
 
-// introspection is the token's claims and the members of RFC 7662, which no claim may take the place of.
+// introspect returns the token that the request asks about, if it is active.
+func (a *Auth) introspect(c *gin.Context) (*token, error) {
+	var text, hint string
+	if err := readParameters(c, map[string]*string{"token": &text, "token_type_hint": &hint}); err != nil {
+		return nil, err
+	}
+	t, err := a.decode(text)
+	if err != nil {
+		return nil, err
+	}
+	if t.kind == refreshKind && hint != refreshHint {
+		return nil, invalid("the token is for refreshing only")
+	}
+	return t, a.sessions.active(c.Request.Context(), t)
+}
+
+// introspection returns the token's claims and the members of RFC 7662, which take precedence over claims of the
+// same name. Only an access token has a token_type: it tells how to use the token on requests (RFC 6749 §5.1).
 func introspection(t *token) map[string]json.RawMessage {
 	answer := map[string]json.RawMessage{}
-	_ = scanObject(t.payload, func(name string, value, _ []byte) error { // it was read before
+	_ = scanObject(t.payload, func(name string, value, _ []byte) error { // it was scanned before
 		answer[name] = value
 		return nil
 	})
 	answer["active"] = json.RawMessage("true")
 	answer["token_type"] = json.RawMessage(`"Bearer"`)
+	if t.kind == refreshKind {
+		delete(answer, "token_type")
+	}
 	return answer
 }

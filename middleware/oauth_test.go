@@ -135,13 +135,17 @@ func TestR14OAuthStoreDown(t *testing.T) {
 	}
 }
 
-// introspected is the answer for an active token.
+// introspected is the answer for an active token. A refresh token has no token_type (RFC 6749 §5.1).
 func introspected(t *testing.T, s site, text string) map[string]any {
 	t.Helper()
 	r := s.send("POST", "/introspect", tokenForm(text))
 	r.notStored(t)
 	fields := r.fields(t)
-	if r.status != http.StatusOK || fields["active"] != true || fields["token_type"] != "Bearer" {
+	want := any("Bearer")
+	if headerOf(t, text)["typ"] == "refresh+jwt" {
+		want = nil
+	}
+	if r.status != http.StatusOK || fields["active"] != true || fields["token_type"] != want {
 		t.Fatalf("an active token is answered %d %s", r.status, r.body)
 	}
 	return fields
@@ -172,8 +176,10 @@ func TestIntrospect(t *testing.T) {
 							t.Errorf("%s is %s, want %s", name, got, value)
 						}
 					}
-					if want := len(membersOf(t, text)) + 2; len(fields) != want {
-						t.Errorf("the answer has %v, want %d members", slices.Sorted(maps.Keys(fields)), want)
+					delete(fields, "active")
+					delete(fields, "token_type")
+					if len(fields) != len(membersOf(t, text)) {
+						t.Errorf("the answer has %v as well", slices.Sorted(maps.Keys(fields)))
 					}
 				}
 				foreign := begin(t, newAuth(t, inMode, func(c *middleware.Config) { c.Issuer = "https://they.example" }), middleware.Identity{})

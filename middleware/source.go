@@ -2,13 +2,14 @@ package middleware
 
 import (
 	"errors"
+	"mime"
 	"net/http"
 	"strings"
 
 	"github.com/gin-gonic/gin"
 )
 
-// Source is a place in a request where a token may be. It is made by the From functions.
+// Source is a place in a request where a token may be. The From functions make one.
 type Source struct {
 	kind   sourceKind
 	name   string
@@ -25,30 +26,41 @@ const (
 	paramSource
 )
 
-// FromHeader is a header, with a scheme before the token, which is compared without case, or "" for none.
+// FromHeader reads a header. The scheme, such as Bearer, precedes the token and is case-insensitive; "" means that
+// the header is the bare token.
 func FromHeader(name, scheme string) Source {
 	return Source{kind: headerSource, name: http.CanonicalHeaderKey(name), scheme: scheme}
 }
 
-// FromCookie is a cookie that another server sets; for cookies of our own use [Config].Cookie. A request that
-// it authenticates and that is not GET, HEAD or OPTIONS must come from the site itself or from
-// [Config].TrustedOrigins.
+// FromCookie reads a cookie that another server sets. For cookies that this package sets use [Config].Cookie. A
+// request authenticated by the cookie must come from the same origin or from [Config].TrustedOrigins, unless its
+// method is GET, HEAD or OPTIONS.
 func FromCookie(name string) Source { return Source{kind: cookieSource, name: name} }
 
-// FromQuery is a query parameter, for a WebSocket or server-sent events from a browser, which cannot set a
-// header. URLs end up in logs and histories, and so does a token in one: use it on such routes alone, with
-// short lifetimes (RFC 6750 §2.3). The answer is marked Cache-Control: private.
+// FromQuery reads a query parameter. It is meant for WebSockets and server-sent events, because a browser cannot
+// set a header on those. URLs end up in logs and browser histories, and so do the tokens in them: list this source
+// only on such routes and keep lifetimes short (RFC 6750 §2.3). The response is marked Cache-Control: private.
 func FromQuery(name string) Source { return Source{kind: querySource, name: name} }
 
-// FromForm is a field of a form in the body, application/x-www-form-urlencoded (RFC 6750 §2.2).
+// FromForm reads a field of an application/x-www-form-urlencoded body of a POST, PUT or PATCH request
+// (RFC 6750 §2.2). It reads at most 64 KiB of such a form and refuses a longer one with 400; the handler can still
+// use [gin.Context.PostForm]. It leaves bodies of any other type to the handler.
 func FromForm(name string) Source { return Source{kind: formSource, name: name} }
 
-// FromParam is a parameter of the route's path. What is said of [FromQuery] holds for it as well.
+// FromParam reads a parameter of the route's path. Everything said about [FromQuery] applies to it as well.
 func FromParam(name string) Source { return Source{kind: paramSource, name: name} }
+
+const (
+	formType = "application/x-www-form-urlencoded"
+
+	// maxFormBytes limits what FromForm reads, as it runs before anything is known about the client. net/http would
+	// read 10 MB.
+	maxFormBytes = 64 << 10
+)
 
 var errTwice = errors.New("the token was sent twice in one place")
 
-// find returns the token, "" where there is none.
+// find returns the token, or "" if the source has none.
 func (s *Source) find(c *gin.Context) (string, error) {
 	switch s.kind {
 	case headerSource:
@@ -61,21 +73,15 @@ func (s *Source) find(c *gin.Context) (string, error) {
 		return single(values)
 	case querySource:
 		text, err := single(c.QueryArray(s.name))
-		if text != "" {
-			c.Header("Cache-Control", "private")
-		}
-		return text, err
+		return private(c, text, err)
 	case formSource:
-		if err := c.Request.ParseForm(); err != nil {
-			return "", failed(CodeBadRequest, err)
-		}
-		return single(c.Request.PostForm[s.name])
+		return s.fromForm(c)
 	default:
-		return c.Param(s.name), nil
+		return private(c, c.Param(s.name), nil)
 	}
 }
 
-// fromHeader leaves another scheme to whom it is for (RFC 6750 §2.1).
+// fromHeader ignores a header with another scheme: it is meant for somebody else (RFC 6750 §2.1).
 func (s *Source) fromHeader(values []string) (string, error) {
 	text, err := single(values)
 	if err != nil || s.scheme == "" {
@@ -83,7 +89,7 @@ func (s *Source) fromHeader(values []string) (string, error) {
 	}
 	n := len(s.scheme)
 	if len(text) > n+1 && text[:n] == s.scheme && text[n] == ' ' && text[n+1] != ' ' && text[len(text)-1] != ' ' {
-		return text[n+1:], nil // as nearly all clients write it
+		return text[n+1:], nil // the spelling that nearly all clients use
 	}
 	if len(text) <= n || text[n] != ' ' || !strings.EqualFold(text[:n], s.scheme) {
 		return "", nil
@@ -91,7 +97,32 @@ func (s *Source) fromHeader(values []string) (string, error) {
 	return strings.Trim(text[n:], " "), nil
 }
 
-// single refuses to choose between two values: whatever stands in front of us may have checked the other.
+// fromForm parses the form in a way that the handler can use as well: the values stay in the request.
+func (s *Source) fromForm(c *gin.Context) (string, error) {
+	if media, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")); media != formType || c.Request.Body == nil {
+		return "", nil
+	}
+	switch c.Request.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch: // the methods whose body ParseForm reads
+	default:
+		return "", nil
+	}
+	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxFormBytes)
+	if err := c.Request.ParseForm(); err != nil {
+		return "", failed(CodeBadRequest, err)
+	}
+	return single(c.Request.PostForm[s.name])
+}
+
+// private marks the response to a URL with a token in it (RFC 6750 §2.3).
+func private(c *gin.Context, text string, err error) (string, error) {
+	if text != "" || err != nil {
+		c.Header("Cache-Control", "private")
+	}
+	return text, err
+}
+
+// single refuses to choose between two values: a proxy in front of us may have checked the other one.
 func single(values []string) (string, error) {
 	switch len(values) {
 	case 0:

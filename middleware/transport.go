@@ -87,32 +87,9 @@ func (a *Auth) presentedFor(c *gin.Context, cookies []Source) (presented, error)
 
 // bodyToken returns a member of a body of JSON or a field of a form.
 func bodyToken(c *gin.Context, name string) (string, error) {
-	if c.Request.Body == nil {
-		return "", fail(CodeTokenMissing)
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxRefreshBytes))
-	if err != nil {
-		return "", failed(CodeBadRequest, err)
-	}
-	if len(body) == 0 {
-		return "", fail(CodeTokenMissing)
-	}
 	var text string
-	switch media, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")); media {
-	case "application/json":
-		err = scanObject(body, func(member string, value, _ []byte) (err error) {
-			if member == name {
-				text, err = stringValue(value)
-			}
-			return err
-		})
-	case "application/x-www-form-urlencoded":
-		text, err = formToken(string(body), name)
-	default:
-		err = errors.New("the body is neither JSON nor a form")
-	}
-	if err != nil {
-		return "", failed(CodeBadRequest, err)
+	if err := readBody(c, map[string]*string{name: &text}); err != nil {
+		return "", err
 	}
 	if text == "" {
 		return "", fail(CodeTokenMissing)
@@ -120,10 +97,44 @@ func bodyToken(c *gin.Context, name string) (string, error) {
 	return text, nil
 }
 
-func formToken(body, name string) (string, error) {
-	form, err := url.ParseQuery(body)
-	if err != nil {
-		return "", err
+// readBody fills in the named members of a JSON body or fields of a form. A missing one stays as it is. The body
+// can be read only once, so ask for everything in one call.
+func readBody(c *gin.Context, fields map[string]*string) error {
+	if c.Request.Body == nil {
+		return nil
 	}
-	return single(form[name])
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxRefreshBytes))
+	if err != nil {
+		return failed(CodeBadRequest, err)
+	}
+	if len(body) == 0 {
+		return nil
+	}
+	switch media, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")); media {
+	case "application/json":
+		err = scanObject(body, func(name string, value, _ []byte) (err error) {
+			if field := fields[name]; field != nil {
+				*field, err = stringValue(value)
+			}
+			return err
+		})
+	case formType:
+		err = readForm(string(body), fields)
+	default:
+		err = errors.New("the body is neither JSON nor a form")
+	}
+	if err != nil {
+		return failed(CodeBadRequest, err)
+	}
+	return nil
+}
+
+func readForm(body string, fields map[string]*string) error {
+	form, err := url.ParseQuery(body)
+	for name, field := range fields {
+		if err == nil {
+			*field, err = single(form[name])
+		}
+	}
+	return err
 }

@@ -1,0 +1,48 @@
+package middleware
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// This file keeps keys and tokens out of logs. fmt calls Format for every verb, and also for a value inside a
+// Config, a slice, a map or another struct. There are three places it cannot reach: an unexported field, whose
+// methods fmt does not call; the verbs %p and %w, which fmt handles itself; and JSON, which has to contain the
+// text of Tokens.
+
+// Format implements [fmt.Formatter]. Every verb prints the ID and the algorithm, never the key.
+func (k Key) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "Key{ID:%q Algorithm:%q}", k.ID, string(k.Algorithm))
+}
+
+// LogValue implements [slog.LogValuer]. It shows what Format shows.
+func (k Key) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("id", k.ID), slog.String("algorithm", string(k.Algorithm)))
+}
+
+// MarshalJSON writes the ID and the algorithm, never the key. To publish public keys use [Auth.JWKSHandler].
+func (k Key) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		ID        string
+		Algorithm Algorithm
+	}{k.ID, k.Algorithm})
+}
+
+// Format implements [fmt.Formatter]. Every verb prints the session and the times, never a token.
+func (t Tokens) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "Tokens{Subject:%q SessionID:%q ExpiresAt:%s RefreshUntil:%s}",
+		t.Claims.Subject, t.Claims.SessionID, t.ExpiresAt.Format(time.RFC3339), t.RefreshUntil.Format(time.RFC3339))
+}
+
+// LogValue implements [slog.LogValuer]. It shows what Format shows. A JSON handler encodes Tokens that are nested
+// in another value with encoding/json, which includes the tokens: log those one by one.
+func (t Tokens) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("subject", t.Claims.Subject),
+		slog.String("session_id", t.Claims.SessionID),
+		slog.Time("expires_at", t.ExpiresAt),
+		slog.Time("refresh_until", t.RefreshUntil),
+	)
+}
