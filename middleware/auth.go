@@ -143,31 +143,29 @@ type Tokens struct {
 // LoginHandler refuses a login whose subject was revoked while the password was checked (R12). Issue cannot
 // know when a check began, so call it right after the check.
 func (a *Auth) Issue(ctx context.Context, id Identity) (Tokens, error) {
-	tokens, t, err := a.issue(ctx, id, 0)
+	tokens, t, err := a.issue(ctx, id, login{began: a.sessions.instant(0)})
 	a.report(ctx, "", EventLogin, t, err)
 	return tokens, err
 }
 
-func (a *Auth) issue(ctx context.Context, id Identity, began int64) (Tokens, *token, error) {
+func (a *Auth) issue(ctx context.Context, id Identity, l login) (tokens Tokens, t *token, err error) {
 	if id.Subject == "" {
 		return Tokens{}, nil, errors.New("middleware: Identity.Subject is empty: it must say who logs in")
 	}
 	if err := checkText("Identity.Subject", id.Subject); err != nil {
 		return Tokens{}, nil, err
 	}
-	own, err := ownMembers(id.Claims)
-	if err != nil {
+	l.subject = id.Subject
+	if l.own, err = ownMembers(id.Claims); err != nil {
 		return Tokens{}, nil, err
 	}
-	ttl, refreshTTL, err := a.lifetimes(id)
-	if err != nil {
+	if l.ttl, l.refreshTTL, err = a.lifetimes(id); err != nil {
 		return Tokens{}, nil, err
 	}
-	t, err := a.sessions.start(ctx, id.Subject, own, ttl, refreshTTL, began)
-	if err != nil {
+	if t, err = a.sessions.start(ctx, l); err != nil {
 		return Tokens{}, nil, err
 	}
-	tokens, err := a.sign(a.verifier.Load(), t)
+	tokens, err = a.sign(a.verifier.Load(), t)
 	return tokens, t, err
 }
 

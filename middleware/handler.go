@@ -72,7 +72,7 @@ func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 	if err != nil {
 		return Tokens{}, nil, loginError(err)
 	}
-	return a.issue(c.Request.Context(), id, began)
+	return a.issue(c.Request.Context(), id, login{began: began, checked: true})
 }
 
 // loginError gives what Authenticate returned its place on the wire.

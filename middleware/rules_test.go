@@ -546,6 +546,28 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 	}
 }
 
+// The revocation is under way for longer than its cutoff is ahead, and the login is answered before it takes effect.
+func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, db := newMemory(t), &changing{password: "old", slow: 1500 * time.Millisecond}
+		auth := newAuth(t, func(c *middleware.Config) { c.Store, c.Authenticate = memory, db.authenticate })
+		slow := newAuth(t, func(c *middleware.Config) {
+			c.Store, c.StoreTimeout = &lateSwap{memory, 2 * time.Second}, 5*time.Second
+		})
+		s := direct(t, routes(auth))
+		var answer reply
+		var wg sync.WaitGroup
+		wg.Go(func() { answer = s.send("POST", "/login?password=old") })
+		wait(100 * time.Millisecond)
+		db.set("new")
+		if err := slow.RevokeSubject(t.Context(), "admin"); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		s.send("GET", "/required", bearer(answer.token(t))).refused(t, middleware.CodeTokenRevoked)
+	})
+}
+
 // On the server that revoked, a login right after works at once, also through LoginHandler.
 func TestR12ALoginRightAfterARevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -908,7 +930,7 @@ func (s *recording) CompareAndSwap(ctx context.Context, key, old, new string, ex
 func TestR7TheRecordTellsTheTokenThatWasSigned(t *testing.T) {
 	for _, offset := range []time.Duration{0, 999_999 * time.Microsecond, 999_998 * time.Microsecond, 500 * time.Millisecond} {
 		fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
-			auth := server(func(c *middleware.Config) { c.Store = &lateSwap{c.Store} })
+			auth := server(func(c *middleware.Config) { c.Store = &lateSwap{c.Store, 200 * time.Millisecond} })
 			first := begin(t, auth, middleware.Identity{})
 			wait(offset)
 			next := renew(t, auth, first)
@@ -922,10 +944,13 @@ func TestR7TheRecordTellsTheTokenThatWasSigned(t *testing.T) {
 }
 
 // lateSwap takes a moment for each swap.
-type lateSwap struct{ middleware.Store }
+type lateSwap struct {
+	middleware.Store
+	late time.Duration
+}
 
 func (s *lateSwap) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	wait(200 * time.Millisecond)
+	wait(s.late)
 	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }
 

@@ -63,30 +63,41 @@ func (s *sessions) width() int64 {
 
 var errRevokedMeanwhile = errors.New("the subject was revoked while its credentials were checked")
 
-// start begins a session (R12, R13). began is the instant at which the check of the credentials began, 0 where
-// that is unknown. It returns the token that can be refreshed: in pair mode the refresh token.
-func (s *sessions) start(ctx context.Context, subject string, own []byte, ttl, refreshTTL time.Duration, began int64) (*token, error) {
-	cutoff, err := s.subjectCutoff(ctx, subject)
+// A login is what a session begins with.
+type login struct {
+	began           int64 // its instant, taken before anything was looked up
+	checked         bool  // the credentials were checked after began
+	subject         string
+	own             []byte
+	ttl, refreshTTL time.Duration
+}
+
+// start begins a session (R12, R13). It returns the token that can be refreshed: in pair mode the refresh token.
+//
+// The session is born when its login began, so that a revocation which the login did not see comes later than its
+// birth, however long either takes. A revocation that it saw is one that it follows.
+func (s *sessions) start(ctx context.Context, l login) (*token, error) {
+	cutoff, err := s.subjectCutoff(ctx, l.subject)
 	if err != nil {
 		return nil, err
 	}
-	if began != 0 && s.mayFollow(cutoff, began) {
+	if l.checked && s.mayFollow(cutoff, l.began) {
 		return nil, failed(CodeStoreUnavailable, errRevokedMeanwhile)
 	}
 	now := time.Now().Unix()
-	birth := s.instant(cutoff.instant)
+	birth := max(l.began, cutoff.instant)
 	t := &token{
 		kind:     accessKind,
 		paired:   s.pair,
 		session:  newSessionID(birth),
 		birth:    birth,
 		issued:   birth,
-		subject:  subject,
+		subject:  l.subject,
 		iat:      now,
 		authTime: now,
-		deadline: now + int64(refreshTTL/time.Second),
-		ttl:      int64(ttl / time.Second),
-		own:      own,
+		deadline: now + int64(l.refreshTTL/time.Second),
+		ttl:      int64(l.ttl / time.Second),
+		own:      l.own,
 	}
 	if s.pair {
 		t.kind = refreshKind
