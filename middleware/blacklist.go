@@ -28,7 +28,7 @@ func newBlacklist(store Store, timeout time.Duration) blacklist {
 // knows nothing of the struct's own Get.
 func peekerOf(store Store) Peeker {
 	peeker, ok := store.(Peeker)
-	if !ok || !reflect.TypeOf(store).Comparable() || peeker.Self() != any(store) {
+	if !ok || !reflect.ValueOf(store).Comparable() || peeker.Self() != any(store) {
 		return nil
 	}
 	return peeker

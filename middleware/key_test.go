@@ -316,6 +316,7 @@ func TestParsePEM(t *testing.T) {
 		"SPKI of Ed25519":          {spki(edKey().Public()), middleware.EdDSA, edKey().Public()},
 		"CRLF":                     {bytes.ReplaceAll(sec1, []byte("\n"), []byte("\r\n")), middleware.ES256, p256()},
 		"spaces around":            {slices.Concat([]byte("\n  \n"), sec1, []byte("\n\n \t")), middleware.ES256, p256()},
+		"spaces on the first line": {slices.Concat([]byte("  "), sec1), middleware.ES256, p256()},
 		"a comment before":         {slices.Concat([]byte("# our key\n"), sec1), middleware.ES256, p256()},
 	} {
 		t.Run(name, func(t *testing.T) {

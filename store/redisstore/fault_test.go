@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ const (
 	forwards      = iota
 	dropsRequests // resets the connection when a request comes
 	dropsReplies  // forwards the request, and resets the connection when the reply comes
+	dropsOneReply // does so once
 )
 
 func newProxy(t testing.TB, server string) *proxy {
@@ -71,7 +73,7 @@ func (p *proxy) serve(client net.Conn) {
 			if err != nil {
 				return
 			}
-			if p.mode.Load() == breaks {
+			if p.mode.Load() == breaks || breaks == dropsReplies && p.mode.CompareAndSwap(dropsOneReply, forwards) {
 				client.(*net.TCPConn).SetLinger(0) // a reset, not a polite end
 				return
 			}
@@ -216,6 +218,29 @@ func checkHealed(t *testing.T, s *redisstore.Store) {
 		if err1 == nil && err2 == nil || took > 10*time.Second {
 			return
 		}
+	}
+}
+
+// TestSwapIsNotRepeated loses an answer: a second try would find the new value of the first, and report a lost swap.
+func TestSwapIsNotRepeated(t *testing.T) {
+	server := redistest.Start(t)
+	p := newProxy(t, server.Addr())
+	s := newStore(t, dial(t, nil, p.listener.Addr().String()), redisstore.Options{})
+	unknown := 0
+	for i := range 10 {
+		key := strconv.Itoa(i)
+		mustSwap(t, s, key, "", "old")
+		p.mode.Store(dropsOneReply)
+		done, err := s.CompareAndSwap(within(t, 5*time.Second), key, "old", "new", inAnHour())
+		switch {
+		case err != nil:
+			unknown++
+		case !done: // true is a swap whose answer came, as the client's own PING lost its answer
+			t.Error("a swap that nobody else made is lost")
+		}
+	}
+	if unknown == 0 {
+		t.Error("no answer was lost")
 	}
 }
 

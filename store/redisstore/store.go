@@ -14,7 +14,11 @@
 // reached the replica; min-replicas-to-write narrows that. After a flush, a lost disk or a restored backup,
 // replace the signing keys: every session ends, and no revocation is missed.
 //
-// The clocks of Redis and of its clients should agree to the second: a record expires by the clock of Redis.
+// The clocks of Redis and of its clients should agree to the second, because a record expires by the clock of Redis. A
+// swap takes effect before its deadline or never, and for that the clocks need not agree, with two exceptions. Servers
+// that share the keys, or take over from one another, should agree to the second among themselves: the first swap sent to
+// another server may take effect late by as much as that server's clock is behind. And Redis's clock must go on while
+// Redis does not: a virtual machine that was paused, and resumes with the old time of day, still makes old swaps.
 package redisstore
 
 import (
@@ -23,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -45,19 +50,38 @@ const (
 // farthest is the latest expiry that is sent to Redis: the end of the years with four digits.
 var farthest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// swapScript is CompareAndSwap, on one key so that it runs in a Cluster. ARGV is the old value, the new one, and the
-// expiry in Unix milliseconds, "0" if that is past: then the key goes. It travels whole, not as its SHA-1: Go refuses to
-// compute that in FIPS mode, and there is nothing to load again after a restart or a failover. For GETEX see Get.
+// swapScript is CompareAndSwap, on one key so that it runs in a Cluster. Its arguments are the old value, the new value, the
+// expiry in Unix milliseconds ("0" if it is past: the key is deleted), and the instant, in Unix microseconds by Redis's
+// clock, from which on it must change nothing. It returns a verdict and Redis's clock.
+//
+// Redis reads its clock last thing before it writes. The script is sent whole, not as its SHA-1: Go refuses to compute
+// that in FIPS mode, and nothing has to be loaded again after a restart or a failover. For GETEX see Get.
 var swapScript = rueidis.NewLuaScriptNoSha(`
-if (redis.call('GETEX', KEYS[1]) or '') ~= ARGV[1] then
-  return 0
+local same = (redis.call('GETEX', KEYS[1]) or '') == ARGV[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+if not same then
+  return {0, now}
+end
+if now >= tonumber(ARGV[4]) then
+  return {2, now}
 end
 if ARGV[3] == '0' then
   redis.call('DEL', KEYS[1])
 else
   redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 end
-return 1`)
+return {1, now}`)
+
+// The verdicts of swapScript.
+const (
+	swapLost    = 0 // the value is another one
+	swapMade    = 1
+	swapTooLate = 2 // nothing was changed
+)
+
+// errTooLate is the error of a swap that Redis refused to make after the deadline.
+var errTooLate = fmt.Errorf("the swap reached Redis too late, and was not made: %w", context.DeadlineExceeded)
 
 // Options are the options of a [Store]. The zero value is the safe one.
 type Options struct {
@@ -84,7 +108,8 @@ type Store struct {
 	client rueidis.Client
 	prefix string
 	slots  chan struct{}
-	recent *recent // nil: MaxStaleness is 0
+	recent *recent                 // nil: MaxStaleness is 0
+	clock  atomic.Pointer[reading] // the latest reading of Redis's clock, nil at first
 }
 
 // New returns the blacklist that client's server has under the prefix. The client remains the caller's, who
@@ -234,28 +259,41 @@ func (s *Store) lookUp(keys, values []string) (missing []int) {
 }
 
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and
-// reports whether it did. Where expires is past, the key is absent afterwards. It always asks Redis, and once.
+// reports whether it did. Where expires is past, the key is absent afterwards. It always asks Redis, in one round trip,
+// or in two if this Store has made no swap in the last minute or Redis's clock was set forward since.
 //
-// After an error other than a reply of Redis the outcome is unknown: the swap may have been made, or be made
-// later, and its answer lost.
+// The swap takes effect before ctx's deadline or never, even if Redis is frozen and reads the request much later;
+// without a deadline it has five seconds. Redis decides that by its own clock, which CompareAndSwap knows from earlier
+// replies, so the clocks need not agree.
+//
+// After an error other than a reply of Redis the outcome is unknown until the deadline: the swap may have been made and
+// its answer lost, or may still be made. After the deadline the outcome no longer changes.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return false, err
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	name := s.name(key)
 	asked := time.Now()
-	args := []string{old, new, milliseconds(expires, asked)}
-	// Never a second try: it would find the new value of the first, and report false. rueidis makes none of its own
-	// for a command that writes.
-	done, err := await(ctx, s.slots, func(ctx context.Context) (bool, error) {
-		return swapScript.Exec(ctx, s.client, []string{s.name(key)}, args).AsBool()
-	})
+	expiry := milliseconds(expires, asked)
+	verdict, clock, err := s.swap(ctx, name, old, new, expiry, s.clock.Load())
+	// A swap is tried again only if Redis says that it has changed nothing; otherwise the second try could find the new
+	// value of the first, and report false. Redis answers "too late" in time if the reading was missing or wrong. The one
+	// in its answer is right, whatever other swaps have read from other servers meanwhile.
+	if err == nil && verdict == swapTooLate && ended(ctx) == nil {
+		asked = time.Now()
+		verdict, _, err = s.swap(ctx, name, old, new, expiry, clock)
+	}
+	if err == nil && verdict == swapTooLate {
+		err = errTooLate
+	}
+	done := verdict == swapMade
 	if s.recent != nil {
 		switch {
 		case err != nil, !done:
 			s.recent.forget(key) // so that whoever lost, and reads again, reads what is there now
-		case args[2] == "0":
+		case expiry == "0":
 			s.recent.swapped(key, "", asked)
 		default:
 			s.recent.swapped(key, new, asked)
@@ -265,6 +303,30 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 		return false, wrap(ctx, err)
 	}
 	return done, nil
+}
+
+// swap runs swapScript in one round trip, and remembers the reading that it returns. rueidis does not repeat a command
+// that writes.
+func (s *Store) swap(ctx context.Context, name, old, new, expiry string, clock *reading) (verdict int64, latest *reading, err error) {
+	type reply struct {
+		numbers []int64
+		arrived time.Time
+	}
+	deadline, _ := ctx.Deadline()
+	limit := strconv.FormatInt(clock.limit(deadline, time.Now()), 10)
+	r, err := await(ctx, s.slots, func(ctx context.Context) (reply, error) {
+		numbers, err := swapScript.Exec(ctx, s.client, []string{name}, []string{old, new, expiry, limit}).AsIntSlice()
+		return reply{numbers, time.Now()}, err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(r.numbers) != 2 {
+		return 0, nil, fmt.Errorf("a swap was answered with %d numbers", len(r.numbers))
+	}
+	latest = &reading{micros: r.numbers[1], arrived: r.arrived}
+	s.clock.Store(latest)
+	return r.numbers[0], latest, nil
 }
 
 // milliseconds returns expires as Redis has it, rounded up so that a record outlives what it revokes (R13), or

@@ -4,6 +4,7 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -133,25 +134,54 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestExpiryInRedis looks at the expiry that Redis has: never before the one that was asked for (R13).
+// TestExpiryInRedis looks at the expiry that Redis has: never before the one that was asked for, and at most a millisecond
+// after it (R13).
 func TestExpiryInRedis(t *testing.T) {
 	server := redistest.Start(t)
 	client := dial(t, nil, server.Addr())
 	s := newStore(t, client, redisstore.Options{})
-	expires := time.Now().Add(time.Hour).Truncate(time.Millisecond).Add(time.Nanosecond)
-	if done, err := s.CompareAndSwap(within(t, time.Second), "key", "", "1", expires); !done || err != nil {
-		t.Fatal(done, err)
-	}
-	left, err := client.Do(within(t, time.Second), client.B().Pexpiretime().Key("ginrefresh:a2V5").Build()).AsInt64()
-	if want := expires.UnixMilli() + 1; err != nil || left != want {
-		t.Errorf("the key expires at %d, %v, want %d", left, err, want)
+	const absent = -2
+	whole := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+	endOfYears := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	for _, test := range []struct {
+		name    string
+		expires time.Time
+		want    int64 // Unix milliseconds
+	}{
+		{"a whole millisecond", whole, whole.UnixMilli()},
+		{"a nanosecond more", whole.Add(1), whole.UnixMilli() + 1},
+		{"a nanosecond less", whole.Add(-1), whole.UnixMilli()},
+		{"far", endOfYears.Add(-time.Nanosecond), endOfYears.UnixMilli()},
+		{"the farthest", endOfYears, endOfYears.UnixMilli()},
+		{"farther", endOfYears.Add(time.Hour), endOfYears.UnixMilli()},
+		{"beyond milliseconds", time.Unix(1<<55, 0), endOfYears.UnixMilli()},
+		{"past", time.Now().Add(-time.Nanosecond), absent},
+		{"the zero time", time.Time{}, absent},
+	} {
+		for _, old := range []string{"", "old"} {
+			if old != "" {
+				mustSwap(t, s, "key", "", old)
+			}
+			if done, err := s.CompareAndSwap(within(t, 5*time.Second), "key", old, "new", test.expires); !done || err != nil {
+				t.Fatalf("%s: CompareAndSwap = %v, %v", test.name, done, err)
+			}
+			got, err := client.Do(within(t, 5*time.Second), client.B().Pexpiretime().Key("ginrefresh:a2V5").Build()).AsInt64()
+			if err != nil || got != test.want {
+				t.Errorf("%s, from %q: the key expires at %d, %v, want %d", test.name, old, got, err, test.want)
+			}
+			if err := client.Do(within(t, 5*time.Second), client.B().Del().Key("ginrefresh:a2V5").Build()).Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
-// TestNoDeadline has contexts without a deadline: rueidis alone would try for ever.
+// TestNoDeadline has contexts without a deadline: rueidis alone would try for ever, and Redis would make the swap whenever
+// it can.
 func TestNoDeadline(t *testing.T) {
 	server := redistest.Start(t)
 	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+	mustSwap(t, s, "warm", "", "1")
 	server.Freeze()
 	start := time.Now()
 	var wg sync.WaitGroup
@@ -168,6 +198,11 @@ func TestNoDeadline(t *testing.T) {
 	wg.Wait()
 	if took := time.Since(start); took > 7*time.Second {
 		t.Errorf("the calls took %v", took)
+	}
+	server.Thaw()
+	<-time.After(200 * time.Millisecond) // for the server to read what has been sent to it
+	if got := mustGet(t, s, "key"); got != "" {
+		t.Errorf("the value is %q: a swap was made after it had failed", got)
 	}
 }
 
@@ -279,6 +314,28 @@ func TestLostSwapAsksAgain(t *testing.T) {
 	}
 	if got := mustGet(t, here, "key"); got != "" {
 		t.Errorf("after a swap to a past expiry: %q", got)
+	}
+}
+
+// TestUnknownSwapAsksAgain cancels a swap that Redis makes all the same, as its deadline is far away: what was known
+// before the swap is not used again.
+func TestUnknownSwapAsksAgain(t *testing.T) {
+	server := redistest.Start(t)
+	client := dial(t, nil, server.Addr())
+	s := newStore(t, client, redisstore.Options{MaxStaleness: time.Hour})
+	mustSwap(t, s, "key", "", "old")
+	before := evals(t, client)
+	server.Freeze()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if done, err := s.CompareAndSwap(ctx, "key", "old", "new", inAnHour()); done || !errors.Is(err, context.Canceled) {
+		t.Errorf("a swap that was cancelled = %v, %v", done, err)
+	}
+	server.Thaw()
+	untilEvals(t, client, before+1)
+	if got := mustGet(t, s, "key"); got != "new" {
+		t.Errorf("after a swap whose answer was lost: %q, want what is in Redis", got)
 	}
 }
 
