@@ -757,7 +757,7 @@ func TestSetKeysUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for i := range rotations {
+	for i := 0; i < rotations || verified.Load() < rotations && !t.Failed(); i++ { // a busy machine may start the readers late
 		third := hs256("third "+strconv.Itoa(i), bytes.Repeat([]byte{byte(i)}, 32))
 		if err := auth.SetKeys([][]middleware.Key{{a, b, third}, {b, a}, {b, third, a}}[i%3]); err != nil {
 			t.Fatal(err)
@@ -766,9 +766,6 @@ func TestSetKeysUnderLoad(t *testing.T) {
 	}
 	done.Store(true)
 	readers.Wait()
-	if verified.Load() < rotations {
-		t.Errorf("only %d tokens were verified meanwhile", verified.Load())
-	}
 }
 
 // confusable are the texts of a public key that a forger could take for the secret.
