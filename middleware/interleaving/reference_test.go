@@ -1,0 +1,298 @@
+package interleaving
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// This file says what must hold after every schedule. It knows nothing of records, cutoffs or instants: only what
+// each call presented, when it began and was answered, and with what. R1–R16 are the rules in docs/model.md.
+
+// session is one that a login began.
+type session struct {
+	id     string
+	login  *call
+	oldKey bool // it is signed with the key that SetKeys removes
+}
+
+// token is what a login or a refresh handed out: in pair mode two tokens, otherwise one that is both.
+type token struct {
+	access, refresh string
+	id              string // jti of the access token
+	session         *session
+	expires         time.Time // the access token's exp
+	madeAt          time.Time // when the swap that made it took effect; zero for a login's
+	replacedAt      time.Time // when the swap that replaced it took effect; zero: not replaced
+
+	// What both servers answered when all calls had ended, and the first one when the grace had passed as well.
+	verified  [2]string
+	refreshed [2]string
+	successor [2]string
+	later     string
+}
+
+type history struct {
+	twoTokens bool
+	calls     []*call
+	sessions  []*session
+	tokens    []*token
+	restAt    time.Time // when all calls had ended
+}
+
+// know returns the token of an answer, nil if there is none. login is the call that began its session, if it did.
+func (h *history) know(a answer, login *call) *token {
+	if a.access == "" {
+		return nil
+	}
+	if !h.twoTokens {
+		a.refresh = a.access
+	}
+	c := contents(a.access)
+	for _, t := range h.tokens {
+		if t.id == c.ID {
+			return t
+		}
+	}
+	i := slices.IndexFunc(h.sessions, func(s *session) bool { return s.id == c.Session })
+	if i < 0 {
+		i = len(h.sessions)
+		h.sessions = append(h.sessions, &session{c.Session, login, c.Key == "old"})
+	}
+	t := &token{access: a.access, refresh: a.refresh, id: c.ID, session: h.sessions[i], expires: time.Unix(c.Expires, 0)}
+	h.tokens = append(h.tokens, t)
+	return t
+}
+
+// conclude finds out which tokens were replaced, and when.
+func (h *history) conclude() {
+	for _, c := range h.calls {
+		c.got = h.know(c.answer, c)
+	}
+	calls := slices.Clone(h.calls)
+	slices.SortFunc(calls, func(a, b *call) int { return a.wroteAt.Compare(b.wroteAt) })
+	for _, c := range calls {
+		if c.renews && !c.wroteAt.IsZero() && c.presented.replacedAt.IsZero() && c.got != c.presented && c.answer.code != "token_reused" {
+			c.presented.replacedAt = c.wroteAt
+		}
+	}
+	for _, c := range calls {
+		if c.renews && c.got != nil && c.got != c.presented {
+			c.got.madeAt = c.presented.replacedAt
+		}
+	}
+}
+
+func (c *call) succeeded() bool { return c.answer.code == "" }
+
+// late reports whether the presented token had been replaced more than the grace before the call began.
+func (c *call) late() bool {
+	replaced := c.presented.replacedAt
+	return !replaced.IsZero() && c.beganAt.Sub(replaced) > grace
+}
+
+// isYoung reports whether a swap made t less than the grace ago.
+func (t *token) isYoung(now time.Time) bool {
+	return !t.madeAt.IsZero() && now.Sub(t.madeAt) <= grace
+}
+
+// reuses reports whether the call shows that somebody else may have the token (R8).
+func (c *call) reuses() bool { return c.renews && (c.late() || c.answer.code == "token_reused") }
+
+// violations returns what must not have happened, each with its rule.
+func (h *history) violations() (found []string) {
+	report := func(rule, format string, args ...any) {
+		found = append(found, rule+": "+fmt.Sprintf(format, args...))
+	}
+	for _, t := range h.tokens {
+		h.oneSuccessor(t, report)
+	}
+	for _, s := range h.sessions {
+		h.oneBranch(s, report)
+		h.nothingOutlivesItsEnd(s, report)
+		h.theRestLives(s, report)
+	}
+	for _, c := range h.calls {
+		h.fairAnswer(c, report)
+	}
+	return found
+}
+
+type reporter func(rule, format string, args ...any)
+
+// oneSuccessor: all refreshes of a token return one and the same. A token that a swap made less than the grace
+// ago is returned itself (R6a).
+func (h *history) oneSuccessor(t *token, report reporter) {
+	successors := map[string]bool{}
+	for _, c := range h.calls {
+		if c.presented != t || !c.admits || !c.succeeded() {
+			continue
+		}
+		if c.late() && (c.renews || !h.twoTokens) {
+			report("R4, R8", "%v succeeded with a token that was replaced before the grace", c)
+		}
+		young := t.isYoung(c.beganAt)
+		if young && c.wroteAt.Equal(t.replacedAt) && !c.wroteAt.IsZero() && c.wroteAt.Before(t.expires) {
+			report("R6a", "%v replaced a token that was just made", c)
+		}
+		switch {
+		case c.got == nil:
+		case c.got != t:
+			successors[c.got.id] = true
+		case !young:
+			report("R6", "%v returned the presented token", c)
+		}
+	}
+	for i, successor := range t.successor {
+		switch {
+		case t.refreshed[i] != "":
+		case !t.replacedAt.IsZero():
+			successors[successor] = true
+		case t.isYoung(h.restAt) && successor != t.id:
+			report("R6a", "at rest server %d replaces a token that was just made", i)
+		}
+	}
+	if len(successors) > 1 {
+		report("R7", "one token has %d successors", len(successors))
+	}
+}
+
+// oneBranch: when the grace has passed, one token of a session can be refreshed, and none that was replaced.
+func (h *history) oneBranch(s *session, report reporter) {
+	branches := 0
+	for _, t := range h.tokens {
+		if t.session == s && t.later == "" {
+			branches++
+			if !t.replacedAt.IsZero() {
+				report("R8", "a replaced token is refreshed after the grace")
+			}
+		}
+	}
+	if branches > 1 {
+		report("R7", "the session has %d branches", branches)
+	}
+}
+
+// ends reports whether e, once answered, has put an end to s, and by which rule.
+func (h *history) ends(e *call, s *session) (rule string, ends bool) {
+	switch {
+	case e.reuses():
+		return "R8", e.answer.code == "token_reused" && e.presented.session == s
+	case e.ends == nothing || !e.succeeded():
+		return "", false
+	case e.ends == oneSession && e.password:
+		return "R16", e.presented.session == s
+	case e.ends == oneSession:
+		return "R11", e.presented.session == s
+	case e.ends == oldKey:
+		return "R1a", s.oldKey // also where the login was under way
+	}
+	// A login that was under way may count as earlier or later, unless the password that it checked is the old one.
+	return "R12", s.login.answered < e.began || s.login.password && e.changes
+}
+
+// mayEnd reports whether e, even if it failed, may have put an end to s.
+func (h *history) mayEnd(e *call, s *session) bool {
+	switch {
+	case e.reuses():
+		return e.presented.session == s
+	case e.ends == oneSession && e.password: // a failed login ends nothing
+		return e.presented.session == s && (e.succeeded() || e.faulted || e.gone)
+	case e.ends == oneSession:
+		return e.presented.session == s
+	case e.ends == allSessions:
+		return e.answered > s.login.began
+	case e.ends == oldKey:
+		return s.oldKey
+	}
+	return false
+}
+
+// nothingOutlivesItsEnd: after the answer of what ends a session, nothing accepts a token of it (R1, R8, R11, R12,
+// R16).
+func (h *history) nothingOutlivesItsEnd(s *session, report reporter) {
+	for _, e := range h.calls {
+		rule, ends := h.ends(e, s)
+		if !ends {
+			continue
+		}
+		for _, c := range h.calls {
+			if c.admits && c.presented.session == s && c.began > e.answered && c.succeeded() {
+				report(rule, "%v succeeded after %v", c, e)
+			}
+		}
+		for _, t := range h.tokens {
+			if t.session == s && (t.verified[0] == "" || t.verified[1] == "" || t.refreshed[0] == "" || t.refreshed[1] == "" || t.later == "") {
+				report(rule, "a token lives at rest after %v", e)
+			}
+		}
+	}
+}
+
+// theRestLives: where nothing ended the session, every token that was not replaced, or is in its grace, is good,
+// also for a client that was answered 503 (R10) and after a log-out everywhere (R12).
+func (h *history) theRestLives(s *session, report reporter) {
+	if slices.ContainsFunc(h.calls, func(e *call) bool { return h.mayEnd(e, s) }) {
+		return
+	}
+	for _, t := range h.tokens {
+		if t.session != s || !t.replacedAt.IsZero() && h.restAt.Sub(t.replacedAt) > grace {
+			continue
+		}
+		for i := range t.verified {
+			if code := t.refreshed[i]; code != "" {
+				report("R7, R10", "at rest server %d answers %s to the refresh of a good token", i, code)
+			}
+			if code := t.verified[i]; code != "" && h.restAt.Before(t.expires) {
+				report("R4, R12", "at rest server %d answers %s to a good token", i, code)
+			}
+		}
+	}
+}
+
+// fairAnswer: every refusal has its reason.
+func (h *history) fairAnswer(c *call, report reporter) {
+	hasBegun := func(match func(e *call) bool) bool {
+		return slices.ContainsFunc(h.calls, func(e *call) bool { return e != c && e.began <= c.answered && match(e) })
+	}
+	ended := func(e *call) bool { return h.mayEnd(e, c.presented.session) }
+	rule, fair := "R14", false
+	switch c.answer.code {
+	case "":
+		fair = true
+	case "token_expired":
+		rule, fair = "R2", !c.answeredAt.Before(c.presented.expires)
+	case "token_revoked":
+		rule, fair = "R3, R4", hasBegun(ended) || c.late() || h.outrun(c)
+	case "token_reused":
+		rule, fair = "R8", c.late()
+	case "token_invalid":
+		rule, fair = "R1", hasBegun(func(e *call) bool { return e.ends == oldKey })
+	case "invalid_credentials":
+		rule, fair = "R12", !c.password || hasBegun(func(e *call) bool { return e.changes })
+	case "store_unavailable":
+		fair = c.faulted || c.gone && !c.finishesAlone() || c.password && hasBegun(c.mayFollow)
+	}
+	if !fair {
+		report(rule, "%v is answered %s", c, c.answer.code)
+	}
+}
+
+// outrun reports whether the successor of the token that c presented was replaced as well before c was answered, as
+// can happen during a Reload that takes longer than the grace (R8).
+func (h *history) outrun(c *call) bool {
+	return slices.ContainsFunc(h.tokens, func(t *token) bool {
+		return t.session == c.presented.session && !t.replacedAt.IsZero() && !t.replacedAt.After(c.answeredAt) &&
+			!t.madeAt.IsZero() && t.madeAt.Equal(c.presented.replacedAt)
+	})
+}
+
+// finishesAlone reports whether the call must run to completion also if its client hangs up (R8, R11, R12).
+func (c *call) finishesAlone() bool { return c.ends != nothing && !c.password || c.reuses() }
+
+// mayFollow reports whether a password login has to be repeated because of e: the subject was revoked while the
+// password was checked, or just before through another server, whose clock may differ (R12).
+func (c *call) mayFollow(e *call) bool {
+	return e.ends == allSessions &&
+		(e.answered > c.began || e.server != c.server && c.beganAt.Sub(e.answeredAt) < 2*time.Second)
+}

@@ -1,0 +1,175 @@
+package interleaving
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// defect is a fault of the store itself, to see that the rules notice it.
+type defect string
+
+const (
+	sound        defect = ""
+	swapsBlindly defect = "a store that swaps without comparing"
+	forgets      defect = "a store that forgets half of what it is told"
+	countsEarly  defect = "a store that counts a change only before it"
+	countsLate   defect = "a store that counts a change only after it"
+)
+
+// store is a blacklist whose calls wait for the scheduler.
+type store struct {
+	*scheduler
+	defect  defect
+	records map[string]record
+	swaps   int
+
+	versions map[string]*atomic.Uint64 // for peekStore
+}
+
+type record struct {
+	value   string
+	expires time.Time
+}
+
+var (
+	_ middleware.Store  = (*store)(nil)
+	_ middleware.Peeker = (*peekStore)(nil)
+)
+
+var errFault = errors.New("the store fails")
+
+func (s *store) Get(ctx context.Context, keys ...string) ([]string, error) {
+	v, err := s.enter(ctx, point{what: "Get", store: true})
+	if err != nil {
+		return nil, err
+	}
+	values := make([]string, len(keys))
+	for i, key := range keys {
+		values[i] = s.read(key)
+	}
+	return values, s.leave(ctx, "Get", v)
+}
+
+func (s *store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	v, err := s.enter(ctx, point{what: "CompareAndSwap", store: true})
+	if err != nil {
+		return false, err
+	}
+	swapped := s.swap(ctx, key, old, new, expires)
+	if err := s.leave(ctx, "CompareAndSwap", v); err != nil {
+		return false, err
+	}
+	return swapped, nil
+}
+
+// enter waits until the call may take effect.
+func (s *store) enter(ctx context.Context, p point) (verdict, error) {
+	v, err := s.wait(ctx, p)
+	if v == failFirst {
+		err = errFault
+	}
+	return v, err
+}
+
+// leave waits until the answer may arrive.
+func (s *store) leave(ctx context.Context, what string, v verdict) error {
+	if v == failLast {
+		return errFault
+	}
+	if !s.twice {
+		return nil
+	}
+	_, err := s.wait(ctx, point{what: what + " returns"})
+	return err
+}
+
+func (s *store) read(key string) string {
+	if r := s.records[key]; time.Now().Before(r.expires) {
+		return r.value
+	}
+	return ""
+}
+
+func (s *store) swap(ctx context.Context, key, old, new string, expires time.Time) bool {
+	if s.read(key) != old && s.defect != swapsBlindly {
+		return false
+	}
+	s.swaps++
+	if s.defect == forgets && s.swaps%2 == 0 {
+		return true
+	}
+	s.records[key] = record{new, expires}
+	if c := s.caller(ctx); c != nil && c.wroteAt.IsZero() {
+		c.wroteAt = time.Now()
+	}
+	return true
+}
+
+// peekStore can also be read without a call that may fail, and counts its changes: the guards' fast path.
+type peekStore struct {
+	*store
+	busy  map[string]bool // the keys that are being changed
+	peeks int
+}
+
+func (s *peekStore) Self() any { return s }
+
+func (s *peekStore) Peek(key string) string {
+	s.peeks++
+	ctx := context.Background()
+	_, _ = s.wait(ctx, point{what: "Peek"})
+	value := s.read(key)
+	if s.twice {
+		_, _ = s.wait(ctx, point{what: "Peek returns"})
+	}
+	return value
+}
+
+func (s *peekStore) Version(key string) *atomic.Uint64 {
+	v, ok := s.versions[key]
+	if !ok {
+		v = new(atomic.Uint64)
+		s.versions[key] = v
+	}
+	return v
+}
+
+// changes is how far the counter moves before and after a write.
+var changes = map[defect][2]uint64{sound: {1, 1}, countsEarly: {2, 0}, countsLate: {0, 2}}
+
+// CompareAndSwap waits before and after the write, with the counter odd. Like a real one it makes one change of
+// a key at a time, and does not look at its context.
+func (s *peekStore) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	ctx = context.WithoutCancel(ctx)
+	v, err := s.enter(ctx, point{what: "CompareAndSwap", store: true, free: func() bool { return !s.busy[key] }})
+	if err != nil {
+		return false, err
+	}
+	version := s.Version(key)
+	s.busy[key] = true
+	version.Add(changes[s.defect][0])
+	_, _ = s.wait(ctx, point{what: "CompareAndSwap writes"})
+	swapped := s.swap(ctx, key, old, new, expires)
+	_, _ = s.wait(ctx, point{what: "CompareAndSwap is complete"})
+	version.Add(changes[s.defect][1])
+	s.busy[key] = false
+	if v == failLast {
+		return false, errFault
+	}
+	return swapped, nil
+}
+
+// undoing runs do and takes back what it wrote.
+func (s *store) undoing(do func()) {
+	before := maps.Clone(s.records)
+	do()
+	s.records = before
+	for _, v := range s.versions {
+		v.Add(2)
+	}
+}

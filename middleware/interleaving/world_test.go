@@ -1,0 +1,257 @@
+package interleaving
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+const (
+	ttl          = time.Minute
+	refreshTTL   = time.Hour
+	grace        = 10 * time.Second
+	storeTimeout = 5 * time.Second
+	slowStore    = 2 * time.Second // less than storeTimeout, more than servers' clocks may differ
+
+	subject     = "alice"
+	oldPassword = "old"
+	newPassword = "new"
+)
+
+// setup is what was there before the operations began.
+type setup struct {
+	pair      bool
+	expired   bool // the session's first token has expired
+	refreshed bool // it was replaced, and the grace has begun
+	aged      bool // it was replaced longer ago than the grace
+	reload    bool // Config.Reload is set
+	cookies   bool // Config.Cookie is set, and the session has cookies
+	peek      bool // the store can be peeked at, and the current token is in the cache of verified tokens
+	defect    defect
+}
+
+func (s setup) String() string {
+	name := "one token"
+	if s.pair {
+		name = "pair"
+	}
+	for _, tag := range []struct {
+		set  bool
+		text string
+	}{
+		{s.expired, "expired"}, {s.refreshed, "just refreshed"}, {s.aged, "refreshed before"},
+		{s.reload, "with Reload"}, {s.cookies, "cookies"}, {s.peek, "peeking"},
+	} {
+		if tag.set {
+			name += ", " + tag.text
+		}
+	}
+	return name
+}
+
+// world is one schedule's servers, store and session.
+type world struct {
+	setup
+	*scheduler
+	store    *store
+	peeker   *peekStore // nil without peek
+	servers  [2]*server
+	password string
+	cookie   []*http.Cookie // the session's, as its browser has them
+	history
+	current, previous *token // of the session; previous is nil before its first refresh
+}
+
+type server struct {
+	*middleware.Auth
+	routes *gin.Engine
+}
+
+func newWorld(s setup, scheduler *scheduler) *world {
+	w := &world{setup: s, scheduler: scheduler, password: oldPassword, history: history{twoTokens: s.pair}}
+	w.store = &store{scheduler: scheduler, defect: s.defect, records: map[string]record{}, versions: map[string]*atomic.Uint64{}}
+	if s.peek {
+		w.peeker = &peekStore{store: w.store, busy: map[string]bool{}}
+	}
+	for i := range w.servers {
+		w.servers[i] = w.newServer()
+	}
+	// All schedules begin at the same fraction of a second, as exp and iat are whole seconds.
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
+	w.begin()
+	return w
+}
+
+func (w *world) newServer() *server {
+	c := middleware.Config{
+		Keys: key("old"), Store: w.store, Pair: w.pair, TTL: ttl, RefreshTTL: refreshTTL, Grace: grace,
+		StoreTimeout: storeTimeout, TokenCache: -1, Authenticate: w.authenticate,
+	}
+	if w.peek {
+		c.Store, c.TokenCache = w.peeker, 16
+	}
+	if w.reload {
+		c.Reload = w.reloadClaims
+	}
+	if w.cookies {
+		c.Cookie = &middleware.Cookie{}
+	}
+	auth, err := middleware.New(c)
+	if err != nil {
+		panic(err)
+	}
+	s := &server{auth, gin.New()}
+	s.routes.POST("/login", auth.LoginHandler)
+	if !w.pair {
+		ok := func(c *gin.Context) { c.Status(http.StatusOK) }
+		s.routes.GET("/auto", auth.AutoRefresh(0), ok)
+		s.routes.GET("/early", auth.AutoRefresh(2*ttl), ok)
+	}
+	return s
+}
+
+func key(id string) []middleware.Key {
+	return []middleware.Key{{ID: id, Algorithm: middleware.HS256, Key: []byte(id + " key of thirty-two bytes or more")}}
+}
+
+// begin starts the session, and another one of the same subject that no operation touches.
+func (w *world) begin() {
+	login := func() *token {
+		t, err := w.servers[0].Issue(context.Background(), middleware.Identity{Subject: subject})
+		return w.know(fromTokens(t, err), &call{})
+	}
+	if w.cookies {
+		a := w.serve(context.Background(), w.servers[0], http.MethodPost, "/login", http.Header{"Password": {oldPassword}})
+		w.cookie, w.current = a.cookies, w.know(a, &call{})
+	} else {
+		w.current = login()
+	}
+	if w.expired {
+		time.Sleep(ttl)
+	}
+	if w.refreshed || w.aged {
+		time.Sleep(time.Millisecond)
+		t, err := w.servers[0].Refresh(context.Background(), w.current.refresh)
+		w.previous, w.current = w.current, w.know(fromTokens(t, err), nil)
+		w.previous.replacedAt, w.current.madeAt = time.Now(), time.Now()
+	}
+	if w.aged {
+		time.Sleep(grace + time.Second)
+	}
+	login()
+	if w.peek {
+		w.warm()
+	}
+}
+
+// warm uses the current token until both servers let it pass without a look at the store.
+func (w *world) warm() {
+	for _, s := range w.servers {
+		for range 16 {
+			before := w.peeker.peeks
+			if _, err := s.Verify(context.Background(), w.current.access); err != nil {
+				panic(err)
+			}
+			if w.peeker.peeks == before {
+				break
+			}
+		}
+	}
+}
+
+// authenticate checks the password after a moment in which it may change.
+func (w *world) authenticate(c *gin.Context) (middleware.Identity, error) {
+	if _, err := w.wait(c.Request.Context(), point{what: "Authenticate"}); err != nil {
+		return middleware.Identity{}, err
+	}
+	if c.GetHeader("Password") != w.password {
+		return middleware.Identity{}, middleware.ErrRefused
+	}
+	return middleware.Identity{Subject: subject}, nil
+}
+
+func (w *world) reloadClaims(ctx context.Context, _ middleware.Claims) (any, error) {
+	_, err := w.wait(ctx, point{what: "Reload returns"})
+	return nil, err
+}
+
+// answer is what a client gets.
+type answer struct {
+	access, refresh string // in one-token mode the same
+	cookies         []*http.Cookie
+	code            string // "" for success
+}
+
+func fromTokens(t middleware.Tokens, err error) answer {
+	a := fromError(err)
+	a.access, a.refresh = t.AccessToken, t.RefreshToken
+	return a
+}
+
+func fromError(err error) answer {
+	var e *middleware.Error
+	switch {
+	case err == nil:
+		return answer{}
+	case errors.As(err, &e):
+		return answer{code: string(e.Code)}
+	}
+	return answer{code: err.Error()}
+}
+
+func (w *world) serve(ctx context.Context, s *server, method, path string, header http.Header) (a answer) {
+	request, err := http.NewRequestWithContext(ctx, method, path, nil)
+	if err != nil {
+		panic(err)
+	}
+	request.Header = header
+	response := httptest.NewRecorder()
+	s.routes.ServeHTTP(response, request)
+	var body struct {
+		Access  string `json:"access_token"`
+		Refresh string `json:"refresh_token"`
+		Code    string `json:"code"`
+	}
+	_ = json.Unmarshal(response.Body.Bytes(), &body) // AutoRefresh's handler writes none
+	a = answer{access: body.Access, refresh: body.Refresh, code: body.Code, cookies: response.Result().Cookies()}
+	if text, ok := strings.CutPrefix(response.Header().Get("Authorization"), "Bearer "); ok {
+		a.access = text
+	}
+	for _, c := range a.cookies {
+		if contents(c.Value).Type == "JWT" {
+			a.access = c.Value
+		} else if c.Value != "" {
+			a.refresh = c.Value
+		}
+	}
+	return a
+}
+
+// claims are the parts of a token's header and payload that matter here.
+type claims struct {
+	Type    string `json:"typ"`
+	Key     string `json:"kid"`
+	ID      string `json:"jti"`
+	Session string `json:"sid"`
+	Expires int64  `json:"exp"`
+}
+
+func contents(text string) (c claims) {
+	for i, part := range strings.Split(text, ".") {
+		if i < 2 {
+			b, _ := base64.RawURLEncoding.DecodeString(part)
+			_ = json.Unmarshal(b, &c)
+		}
+	}
+	return c
+}
