@@ -1008,3 +1008,26 @@ func (s *blocking) Get(ctx context.Context, keys ...string) ([]string, error) {
 func (s *blocking) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }
+
+// Right after a log-out everywhere instants run ahead of the clock. No two tokens of the session have one jti all the
+// same.
+func TestR9EveryTokenHasItsOwnID(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server(noGrace)
+		if err := auth.RevokeSubject(t.Context(), "admin"); err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		tokens := begin(t, auth, middleware.Identity{})
+		for range 5 {
+			for _, text := range slices.Compact([]string{renewable(tokens), tokens.AccessToken}) {
+				id := membersOf(t, text)["jti"]
+				if seen[id] {
+					t.Errorf("R9: jti %s twice", id)
+				}
+				seen[id] = true
+			}
+			tokens = renew(t, auth, tokens)
+		}
+	})
+}
