@@ -976,3 +976,32 @@ func TestR12_ASecondRevocationByAServerThatIsBehind(t *testing.T) {
 		}
 	})
 }
+
+// Signing may take time, and a second may begin meanwhile. The record must tell what was signed.
+func TestR7_TheRecordTellsWhatWasSigned(t *testing.T) {
+	inBubble(t, func(w world) {
+		a := w.server()
+		first := w.login(a, Identity{}).Claims.token
+		wait(500 * time.Millisecond)
+		renewal, err := a.sessions.refresh(context.Background(), first)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		var signed token
+		err = renewal.finish(func(next *token) error {
+			wait(700 * time.Millisecond)
+			signed = *next
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		again, err := a.sessions.refresh(context.Background(), first)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if next := again.repeated(); next == nil || next.issued != signed.issued || next.iat != signed.iat || next.exp != signed.exp {
+			w.t.Errorf("R7: the successor is %+v, signed was %+v", next, signed)
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -19,19 +20,16 @@ import (
 )
 
 const (
-	// format is stored in the file and names what is in it. A later layout gets another name.
+	// format is stored in the file and names its layout. A later layout gets another name.
 	format = "ginrefresh blacklist 1"
 
 	// lockTimeout is how long Open waits for the lock of another process. bbolt tries again every 50 ms.
 	lockTimeout = 100 * time.Millisecond
 
-	// sweepRound is how long one pass of the sweeper over the file takes, in steps of sweepRecords. Expired
-	// records in the file only take space, so there is no hurry.
+	// sweepRound is how long one pass of the sweeper over the file takes, in steps of sweepRecords. There is no
+	// hurry: expired records in the file only take space.
 	sweepRound   = 10 * time.Minute
 	sweepRecords = 4096
-
-	// leastSize is that of bbolt's smallest file: four pages of the smallest size.
-	leastSize = 4 * 4096
 )
 
 var (
@@ -44,13 +42,13 @@ var (
 // farthest is the latest expiry that is stored: the end of the years with four digits.
 var farthest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// A change is what becomes of a key.
+// A change is the new state of a key. The zero change makes it absent.
 type change struct {
 	value   string
 	expires time.Time
 }
 
-// current returns the value that a reader is to see now.
+// current returns the value a reader sees now, or "" once the change has expired.
 func (c change) current() string {
 	if !c.expires.After(time.Now()) {
 		return ""
@@ -58,12 +56,12 @@ func (c change) current() string {
 	return c.value
 }
 
-// encodeKey puts a byte in front, for bbolt has no empty keys.
+// encodeKey puts a byte in front of the key, because bbolt does not allow empty keys.
 func encodeKey(key string) []byte {
 	return append([]byte{'k'}, key...)
 }
 
-// encode returns the record: its expiry in Unix milliseconds, rounded up, and its value.
+// encode returns the record: the expiry in Unix milliseconds, rounded up, followed by the value.
 func (c change) encode() []byte {
 	expires := c.expires
 	if expires.After(farthest) {
@@ -75,14 +73,14 @@ func (c change) encode() []byte {
 
 func decode(key, record []byte) (string, change, error) {
 	if len(key) < 1 || key[0] != 'k' || len(record) < 8 {
-		return "", change{}, errors.New("the file is damaged: a record is none")
+		return "", change{}, errors.New("the file is damaged: malformed record")
 	}
 	expires := time.UnixMilli(int64(binary.BigEndian.Uint64(record)))
 	return string(key[1:]), change{string(record[8:]), expires}, nil
 }
 
-// A tally is the number of records and the sum of their checksums. Each commit stores it with what it
-// changes, so that Open notices a record that has changed or gone: bbolt has a checksum over its roots only.
+// A tally is the number of records and the sum of their checksums. Each commit stores it along with its changes,
+// so Open notices a record that was altered or lost. bbolt itself has a checksum over the roots only.
 type tally struct {
 	count, sum uint64
 }
@@ -108,52 +106,67 @@ func (t tally) encode() []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, t.count), t.sum)
 }
 
-// Open opens the blacklist in the file at path, and creates the file, with mode 0600, if there is none. It
-// reads all of it: expect a second for a million records. The caller closes the store.
+// Open opens the blacklist in the file at path. If there is no such file, Open creates it with mode 0600. It
+// reads the whole file, which takes a few seconds for a million records. The caller must close the store.
 //
-// Its error names the file. It is an error if another process has the file open, if the file is damaged, empty, or
-// no blacklist of this package.
+// A missing file is an empty blacklist, and an empty blacklist revokes nothing. Use [OpenExisting] where the file
+// must already be there, for instance on a volume that may not be mounted.
+//
+// Open returns an error that names the file if another process has the file open, or if the file is damaged, empty,
+// or not a blacklist of this package.
 func Open(path string) (*Store, error) {
-	s := &Store{
-		path:    path,
-		memory:  expiring.New(),
-		swaps:   make(chan *swap),
-		closing: make(chan struct{}),
-		stopped: make(chan struct{}),
+	return newStore(path).start(true)
+}
+
+// OpenExisting is like [Open], but never creates the file. If the file is missing, the error wraps
+// [fs.ErrNotExist].
+//
+// It keeps a deployment whose volume is not mounted from silently starting with an empty blacklist, which would
+// accept every revoked token again.
+func OpenExisting(path string) (*Store, error) {
+	return newStore(path).start(false)
+}
+
+func newStore(path string) *Store {
+	return &Store{
+		path:          path,
+		memory:        expiring.New(),
+		swaps:         make(chan *swap),
+		closing:       make(chan struct{}),
+		stopped:       make(chan struct{}),
+		syncDirectory: syncDirectory,
 	}
-	if err := s.open(); err != nil {
+}
+
+func (s *Store) start(create bool) (*Store, error) {
+	if err := s.open(create); err != nil {
 		s.memory.Close()
-		return nil, fmt.Errorf("boltstore: %s: %w", path, err)
+		return nil, fmt.Errorf("boltstore: %s: %w", s.path, err)
 	}
 	go s.run()
 	return s, nil
 }
 
-func (s *Store) open() (err error) {
+func (s *Store) open(create bool) (err error) {
 	info, err := os.Stat(s.path)
-	isNew := errors.Is(err, fs.ErrNotExist)
-	switch {
-	case isNew:
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return errors.New("not a regular file")
-	case info.Size() == 0: // bbolt would make it a new, empty database
-		return errors.New("the file is empty, which no blacklist is; remove it if it never held one")
-	case info.Size() < leastSize:
-		return fmt.Errorf("the file is not a %q, or damaged: it is too short", format)
-	}
-	if !isNew {
-		if err := s.verifyFile(); err != nil {
+	create = create && errors.Is(err, fs.ErrNotExist)
+	if !create {
+		if err == nil {
+			err = checkInfo(info)
+		}
+		if err == nil {
+			err = s.verifyFile()
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if err := s.openFile(false); err != nil {
+	if err := s.openFile(false, create); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			_ = s.closeFile(time.Second) // the first error is the one to tell
+			_ = s.closeFile(time.Second) // the first error matters more
 		}
 	}()
 	s.update = s.db.Update
@@ -163,47 +176,89 @@ func (s *Store) open() (err error) {
 	for more := true; more; more = s.sweep != nil {
 		s.sweepStep()
 	}
-	if isNew {
-		return syncDirectory(s.path)
+	return nil
+}
+
+// checkInfo refuses a file that cannot be a blacklist. bbolt would turn an empty file into a new database.
+func checkInfo(info os.FileInfo) error {
+	switch {
+	case !info.Mode().IsRegular():
+		return errors.New("not a regular file")
+	case info.Size() == 0:
+		return errors.New("the file is empty, so it is not a blacklist; remove it if it never held one")
+	case info.Size() < minPages*minPageSize:
+		return fmt.Errorf("the file is not a %q, or damaged: it is too short", format)
 	}
 	return nil
 }
 
-// verifyFile checks the file while it is open for reading: bbolt then looks at no more than its roots.
+// verifyFile checks the file before bbolt relies on it. bbolt reads no more than the roots of a file that it opens
+// read-only.
 func (s *Store) verifyFile() error {
-	if err := s.openFile(true); err != nil {
+	if err := s.openFile(true, false); err != nil {
 		return err
 	}
-	err := verify(s.file, s.db.Info().PageSize)
-	if err != nil {
-		err = fmt.Errorf("the file is damaged: %w", err)
-	}
+	err := guard(func() error {
+		info, err := s.file.Stat()
+		if err != nil {
+			return err
+		}
+		if err := verify(s.file, info.Size(), s.db.Info().PageSize); err != nil {
+			return fmt.Errorf("the file is damaged: %w", err)
+		}
+		return nil
+	})
 	return errors.Join(err, s.closeFile(time.Second))
 }
 
-func (s *Store) openFile(readOnly bool) error {
+// openFile opens the file in bbolt. Unless create is set, it neither creates the file nor accepts an empty one,
+// even if the file disappears or changes after the caller has looked at it.
+func (s *Store) openFile(readOnly, create bool) error {
+	open := func(name string, flag int, mode os.FileMode) (file *os.File, err error) {
+		if !create {
+			flag &^= os.O_CREATE
+		}
+		if file, err = os.OpenFile(name, flag, mode); err != nil {
+			return nil, err
+		}
+		if !create {
+			info, err := file.Stat()
+			if err == nil {
+				err = checkInfo(info)
+			}
+			if err != nil {
+				return nil, errors.Join(err, file.Close())
+			}
+		}
+		s.file = file
+		return file, nil
+	}
+	s.file = nil
 	err := guard(func() (err error) {
 		s.db, err = bolt.Open(s.path, 0o600, &bolt.Options{
 			Timeout:      lockTimeout,
 			ReadOnly:     readOnly,
 			FreelistType: bolt.FreelistMapType,
 			NoStatistics: true,
-			OpenFile: func(name string, flag int, mode os.FileMode) (file *os.File, err error) {
-				file, err = os.OpenFile(name, flag, mode)
-				s.file = file
-				return file, err
-			},
+			OpenFile:     open,
 		})
-		return err
+		var errno syscall.Errno
+		switch {
+		case err == nil, s.file == nil, errors.As(err, &errno):
+			return err
+		case errors.Is(err, bolterrors.ErrTimeout):
+			return fmt.Errorf("the file is in use by another process, or opened twice in this one: %w", err)
+		}
+		return fmt.Errorf("the file is not a %q, or damaged: %w", format, err)
 	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return fmt.Errorf("the file is in use by another process, or opened twice in this one: %w", err)
+	if err != nil && s.file != nil {
+		_ = s.file.Close() // bbolt has closed it, unless it panicked; the lock must not outlive the error
 	}
 	return err
 }
 
-// closeFile closes the file, and so unlocks it. After a panic within a transaction, bbolt's own locks may be
-// held for ever; then closeFile gives up in time.
+// closeFile closes the file, which unlocks it. After a panic within a transaction, bbolt may hold its own locks
+// forever. closeFile then gives up after patience.
 func (s *Store) closeFile(patience time.Duration) error {
 	closed := make(chan error, 1)
 	go func() { closed <- s.db.Close() }()
@@ -215,7 +270,7 @@ func (s *Store) closeFile(patience time.Duration) error {
 	}
 }
 
-// guard turns a panic into an error: bbolt panics, and the mapped file faults, where a page is damaged.
+// guard turns a panic into an error. On a damaged page bbolt panics, and reading the mapped file may fault.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -226,9 +281,9 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// syncDirectory makes the new file's name last, too: a sync of the file alone does not.
+// syncDirectory makes the name of a new file durable. Syncing the file alone does not.
 func syncDirectory(path string) error {
-	if runtime.GOOS == "windows" { // which cannot, and need not
+	if runtime.GOOS == "windows" { // not possible there, and not needed
 		return nil
 	}
 	path, err := filepath.EvalSymlinks(path)
@@ -244,11 +299,13 @@ func syncDirectory(path string) error {
 
 // load fills the memory from the file, or sets up a file that is new.
 func (s *Store) load() error {
+	fresh := false
 	err := s.db.View(func(tx *bolt.Tx) error {
 		s.txid = tx.ID()
 		records, meta := tx.Bucket(recordsBucket), tx.Bucket(metaBucket)
-		if s.txid <= 1 && records == nil && meta == nil {
-			return nil // no transaction has ever been committed to this file
+		if (s.txid == 0 || s.txid == 1) && records == nil && meta == nil {
+			fresh = true // no transaction has ever been committed to this file
+			return nil
 		}
 		if records == nil || meta == nil || string(meta.Get(formatKey)) != format {
 			return fmt.Errorf("the file is not a %q", format)
@@ -266,11 +323,15 @@ func (s *Store) load() error {
 			return err
 		}
 		if string(meta.Get(tallyKey)) != string(s.tally.encode()) {
-			return errors.New("the file is damaged: its records are not those that were stored")
+			return errors.New("the file is damaged: the records do not match their checksum")
 		}
 		return nil
 	})
-	if err != nil || s.txid > 1 {
+	if err != nil || !fresh {
+		return err
+	}
+	// The directory comes first: a file with a committed transaction is known to have a durable name.
+	if err := s.syncDirectory(s.path); err != nil {
 		return err
 	}
 	return s.db.Update(func(tx *bolt.Tx) error {
@@ -286,51 +347,63 @@ func (s *Store) load() error {
 	})
 }
 
-// write commits the changes to the file, in one transaction.
-func (s *Store) write(changes map[string]change) error {
+// write commits the changes to the file in one transaction. It returns what they replaced, in a form that write
+// accepts to restore it.
+func (s *Store) write(changes map[string]change) (before map[string]change, err error) {
 	if s.broken != nil {
-		return s.broken
+		return nil, s.broken
 	}
 	var total tally
 	var id int
-	err := guard(func() error {
+	err = guard(func() error {
 		return s.update(func(tx *bolt.Tx) error {
 			total, id = s.tally, tx.ID()
+			before = make(map[string]change, len(changes))
 			records := tx.Bucket(recordsBucket)
 			for key, c := range changes {
-				if err := apply(records, &total, encodeKey(key), c); err != nil {
+				replaced, err := apply(records, &total, encodeKey(key), c)
+				if err != nil {
 					return err
 				}
+				before[key] = replaced
 			}
 			return tx.Bucket(metaBucket).Put(tallyKey, total.encode())
 		})
 	})
 	if err == nil {
 		s.tally, s.txid = total, id
-		return nil
+		return before, nil
 	}
 	err = fmt.Errorf("boltstore: %s: %w", s.path, err)
 	if s.lastTxID() != s.txid {
-		// The commit went so far that the file's root changed, but not for sure on the disk. Whatever were built
-		// on it might be lost with it.
-		s.broken = fmt.Errorf("%w (a failed commit left the file in doubt: open it again)", err)
+		// The commit got far enough to change the root of the file, but maybe not on the disk. Later commits would
+		// build on a root that may be lost.
+		s.broken = inDoubt(err)
 	}
-	return err
+	return nil, err
 }
 
-func apply(records *bolt.Bucket, total *tally, key []byte, c change) error {
-	if before := records.Get(key); before != nil {
-		total.remove(key, before)
+func inDoubt(err error) error {
+	return fmt.Errorf("%w (a failed commit left the file in doubt: open it again)", err)
+}
+
+// apply makes one change and returns what it replaced: the zero change if there was no record.
+func apply(records *bolt.Bucket, total *tally, key []byte, c change) (replaced change, err error) {
+	if old := records.Get(key); old != nil {
+		if _, replaced, err = decode(key, old); err != nil {
+			return change{}, err
+		}
+		total.remove(key, old)
 	}
 	if c.current() == "" {
-		return records.Delete(key)
+		return replaced, records.Delete(key)
 	}
 	record := c.encode()
 	total.add(key, record)
-	return records.Put(key, record)
+	return replaced, records.Put(key, record)
 }
 
-// lastTxID returns the transaction that a reader of the file would see, or -1 if it cannot be read.
+// lastTxID returns the number of the last transaction in the file, or -1 if it cannot be read.
 func (s *Store) lastTxID() int {
 	id := -1
 	err := guard(func() error {
@@ -349,8 +422,9 @@ func (s *Store) sweepPause() time.Duration {
 	return sweepRound / time.Duration(1+s.tally.count/sweepRecords)
 }
 
-// sweepStep deletes the expired among the file's next few thousand records. They are neighbours there, so that
-// their deletion writes few pages, which bbolt uses again: the file grows to the most that was ever live at once.
+// sweepStep deletes the expired records among the next few thousand records of the file. They are neighbours in
+// the file, so deleting them writes few pages. bbolt reuses the space, so the file only grows to what was live at
+// once.
 func (s *Store) sweepStep() {
 	expired := map[string]change{}
 	err := guard(func() error {
@@ -374,11 +448,11 @@ func (s *Store) sweepStep() {
 			return nil
 		})
 	})
-	if err != nil { // what has expired stays for the next round; a swap will meet the error, and report it
+	if err != nil { // the next round tries again; a swap will run into the same error and report it
 		s.sweep = nil
 		return
 	}
 	if len(expired) > 0 {
-		_ = s.write(expired)
+		_, _ = s.write(expired)
 	}
 }

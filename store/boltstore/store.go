@@ -1,22 +1,30 @@
-// Package boltstore has the blacklist that one machine remembers: reads come from memory, and every swap is
-// in a bbolt file, synced to the disk, before it is answered.
+// Package boltstore provides a blacklist for a single machine. Reads come from memory. Every swap is written to a
+// bbolt file and synced to disk before it is answered.
 //
-// Open it once, close it at the end:
+// Open the file once and close it at the end:
 //
 //	s, err := boltstore.Open("/var/lib/myapp/blacklist.db")
 //	if err != nil { … }
 //	defer s.Close()
 //
-// What a crash leaves. A swap that was answered true is in force after the process is killed, and after a power
-// failure if the disk keeps its promise to have written what was synced. A swap that was answered with an
-// error may or may not be: its outcome is unknown until the key is read again.
+// [Open] creates the file if it is missing. [OpenExisting] returns an error instead, so that a deployment whose
+// volume is not mounted does not start with an empty blacklist.
 //
-// What a reader sees. Memory follows the disk: a swap is written, synced, then put into memory, then answered.
-// So nobody reads what a crash could take back, and nobody reads the old value once the swap is answered.
+// Crashes. A swap that was answered true survives a kill of the process. It also survives a power failure, if the
+// disk keeps its promise to have written what was synced.
 //
-// A file that is damaged, truncated, or none of this package's is refused by Open, never read as an empty
-// blacklist. One file belongs to one process at a time; for several, use store/redisstore. A file restored
-// from a backup has forgotten what was revoked since: let every session begin anew by replacing the signing key.
+// Readers. A swap is written, synced, put into memory, and answered, in this order. No reader sees a value that a
+// crash could take back, and no reader sees the old value once the swap is answered.
+//
+// Deadlines. A swap takes effect before its context's deadline or never. If the disk is so slow that the deadline
+// passes during the write, the store writes the old record back and returns the context's error. There are two
+// exceptions, and in both the swap is in the file and takes effect when the file is opened again: the process dies
+// before the old record is written back, or writing it back fails.
+//
+// Damage. Open refuses a file that is damaged, truncated, or not a blacklist of this package. It never treats such
+// a file as an empty blacklist. One file belongs to one process at a time; use store/redisstore for several
+// processes. A file restored from a backup lacks the latest revocations: replace the signing key, so that every
+// session starts anew.
 package boltstore
 
 import (
@@ -34,16 +42,16 @@ import (
 )
 
 const (
-	// batchSize bounds the swaps in one commit, and so how long the first of them waits for the others.
+	// batchSize bounds the number of swaps in one commit, and with it the time the first one waits for the others.
 	batchSize = 1024
 
-	// maxKey is the longest key, one byte short of bbolt's limit: each is stored behind a byte of our own.
+	// maxKey is one byte less than bbolt's limit, because each key is stored with a byte of our own in front.
 	maxKey = bolt.MaxKeySize - 1
 )
 
 var errClosed = errors.New("boltstore: the store is closed")
 
-// Store is a blacklist in a file. Use [Open]; a Store is safe for use by many goroutines at once.
+// Store is a blacklist in a file. Use [Open] or [OpenExisting] to get one. A Store is safe for concurrent use.
 type Store struct {
 	memory *expiring.Map
 	swaps  chan *swap
@@ -53,22 +61,29 @@ type Store struct {
 	closeErr  error
 	stopped   chan struct{}
 
+	// publishing is held while swaps are checked for their deadline, put into memory and answered. A caller whose
+	// context has ended locks it before it gives up. So either it finds an answer, or the check finds its context.
+	publishing sync.Mutex
+
 	// The rest belongs to the goroutine that commits, the only one to touch the file.
 
-	path   string
-	file   *os.File // the one under db
-	db     *bolt.DB
-	update func(func(*bolt.Tx) error) error // db.Update
-	tally  tally
-	txid   int    // of the last commit
-	broken error  // why nothing can be committed any more
-	sweep  []byte // where the sweeper goes on in the file
+	path          string
+	file          *os.File // the file under db
+	db            *bolt.DB
+	update        func(func(*bolt.Tx) error) error // db.Update
+	syncDirectory func(path string) error
+	tally         tally
+	txid          int    // of the last commit
+	broken        error  // why nothing can be committed anymore
+	sweep         []byte // where the sweeper continues in the file
 }
 
 // A swap is a CompareAndSwap on its way to the file.
 type swap struct {
+	ctx             context.Context
 	key, old, value string
 	expires         time.Time
+	done            bool // whether the key had the old value
 	answer          chan answer
 }
 
@@ -77,8 +92,8 @@ type answer struct {
 	err  error
 }
 
-// Get returns the keys' values in order, "" for a key that is absent or past its expiry. It reads memory
-// only, so it fails only once its ctx has ended or the store is closed.
+// Get returns the values of the keys in order, "" for a key that is absent or expired. It reads from memory and
+// fails only if ctx has ended or the store is closed.
 func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -95,34 +110,41 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 	return values, nil
 }
 
-// Peek returns the key's value, "" if it is absent or past its expiry. It does not allocate. It cannot say
-// that the store is closed: do not serve requests any longer then.
+// Peek returns the value of the key, "" if the key is absent or expired. It does not allocate. Peek cannot report
+// that the store is closed, so stop serving requests before you close it.
 func (s *Store) Peek(key string) string {
 	return s.memory.Peek(key)
 }
 
-// Version counts the changes to the key, and to about a thousandth of all others, in memory: it
-// is odd while a change is under way.
+// Version returns a counter of the changes to the key and to about a thousandth of all other keys. It is odd while
+// a change is in progress.
 func (s *Store) Version(key string) *atomic.Uint64 {
 	return s.memory.Version(key)
 }
 
-// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and
-// reports whether it did, once that is on the disk. Where expires is past, the key is absent afterwards; a
-// lifetime of more than a hundred years is cut to that. Keys have at most 32,767 bytes.
+// Self returns the store itself. The middleware's guards use it to tell this store from a struct that embeds it.
+func (s *Store) Self() any { return s }
+
+// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent). It returns
+// once the change is on disk and reports whether it was made. If expires is in the past, the key is absent
+// afterwards. A lifetime of more than a hundred years is cut to that. Keys have at most 32,767 bytes.
 //
-// It returns an error when the commit fails, for instance for want of space, and when ctx ends first. After
-// the latter the outcome is unknown, as the commit goes on; reads follow whatever the disk has in the end.
-// After an error of the disk that leaves the file itself in doubt, every further swap fails until the store is
-// opened again. Reads go on: all that was answered is in force.
+// It returns an error if the commit fails, for instance because the disk is full, or if ctx ends first:
+//
+//   - After the deadline of ctx the swap has not been made and never will be. If the deadline passes while the disk
+//     is writing, the store writes the old record back before anyone sees the new one. If writing back fails too,
+//     or the process dies before, the swap takes effect when the file is opened again.
+//   - After ctx is canceled the outcome is unknown. A write that has begun goes on, and reads follow its outcome.
+//   - After a disk error that leaves the file in doubt, every further swap fails until the store is opened again.
+//     Reads go on, and everything that was answered true stays in force.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ended(ctx); err != nil {
 		return false, err
 	}
 	if len(key) > maxKey {
 		return false, fmt.Errorf("boltstore: a key of %d bytes is too long", len(key))
 	}
-	sw := &swap{key: key, old: old, value: new, expires: expires, answer: make(chan answer, 1)}
+	sw := &swap{ctx: ctx, key: key, old: old, value: new, expires: expires, answer: make(chan answer, 1)}
 	select {
 	case s.swaps <- sw:
 	case <-ctx.Done():
@@ -130,20 +152,45 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	case <-s.closing:
 		return false, errClosed
 	}
-	select { // whoever has taken the swap answers it, also while closing
+	select { // a swap that was accepted is always answered, even while closing
 	case a := <-sw.answer:
 		return a.done, a.err
 	case <-ctx.Done():
+	}
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	select {
+	case a := <-sw.answer:
+		return a.done, a.err
+	default:
 		return false, ctx.Err()
 	}
 }
 
-// Len returns how many records are in memory, with the expired records that await the sweeper.
+// ended returns the error of a context that has ended. It asks the clock as well: after the process was stopped,
+// the deadline may have passed before the timer of the context has fired.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if late(ctx) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// late reports whether the deadline of the context has passed.
+func late(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline) || errors.Is(ctx.Err(), context.DeadlineExceeded)
+}
+
+// Len returns the number of records in memory, including expired records that the sweeper has not removed yet.
 func (s *Store) Len() int {
 	return s.memory.Len()
 }
 
-// Close finishes the commit under way, and closes the file. It may be called more than once.
+// Close finishes the commit in progress and closes the file. It may be called more than once.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closing)
@@ -156,7 +203,7 @@ func (s *Store) Close() error {
 	return s.closeErr
 }
 
-// run commits swaps, as many at once as have come during the last commit, and sweeps the file in between.
+// run commits swaps and sweeps the file in between. Swaps that arrive during a commit share the next one.
 func (s *Store) run() {
 	defer close(s.stopped)
 	timer := time.NewTimer(s.sweepPause())
@@ -187,41 +234,96 @@ func (s *Store) gather(first *swap) []*swap {
 	return batch
 }
 
-// commit decides each swap by what the swaps before it leave behind, and answers none that depends on the
-// batch before the batch is on the disk.
+// commit answers a batch of swaps.
 func (s *Store) commit(batch []*swap) {
-	changes := make(map[string]change, len(batch))
-	var waiting []*swap
-	var answers []answer
+	for len(batch) > 0 {
+		batch = s.commitOnce(batch)
+	}
+}
+
+// commitOnce writes a batch in one transaction and answers its swaps. It returns those that have to be decided
+// again, because a swap of the same key was undone.
+func (s *Store) commitOnce(batch []*swap) (again []*swap) {
+	changes, waiting := s.decide(batch)
+	if len(waiting) == 0 {
+		return nil
+	}
+	before, err := s.write(changes)
+	if err != nil {
+		fail(waiting, err)
+		return nil
+	}
+	undo, again := s.publish(changes, before, waiting)
+	if len(undo) == 0 {
+		return nil
+	}
+	// Memory still has the old records.
+	if _, err := s.write(undo); err != nil {
+		if s.broken == nil { // the file is intact, but memory no longer agrees with it
+			s.broken = inDoubt(err)
+		}
+		fail(again, err)
+		return nil
+	}
+	return again
+}
+
+// decide decides each swap by what the swaps before it leave behind. A swap whose answer depends on the batch waits
+// until the batch is on disk. The others are answered here.
+func (s *Store) decide(batch []*swap) (changes map[string]change, waiting []*swap) {
+	changes = make(map[string]change, len(batch))
 	for _, sw := range batch {
+		if err := ended(sw.ctx); err != nil {
+			sw.answer <- answer{err: err}
+			continue
+		}
 		current := s.memory.Peek(sw.key)
 		c, changed := changes[sw.key]
 		if changed {
 			current = c.current()
 		}
+		sw.done = current == sw.old
 		switch {
-		case current == sw.old:
+		case sw.done:
 			changes[sw.key] = change{sw.value, sw.expires}
 		case !changed:
 			sw.answer <- answer{done: false}
 			continue
 		}
 		waiting = append(waiting, sw)
-		answers = append(answers, answer{done: current == sw.old})
 	}
-	if len(waiting) == 0 {
-		return
+	return changes, waiting
+}
+
+// publish puts the changes into memory and answers their swaps. It leaves out each key with a swap whose deadline
+// has passed meanwhile. For these keys it returns the records to write back, and the swaps to decide again: the late
+// ones will then get their error, and the others an answer as if there had been no late ones.
+func (s *Store) publish(changes, before map[string]change, waiting []*swap) (undo map[string]change, again []*swap) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	undo = map[string]change{}
+	for _, sw := range waiting {
+		if sw.done && late(sw.ctx) {
+			undo[sw.key] = before[sw.key]
+		}
 	}
-	err := s.write(changes)
-	if err == nil {
-		for key, c := range changes {
+	for key, c := range changes {
+		if _, undone := undo[key]; !undone {
 			s.memory.Set(key, c.value, c.expires)
 		}
 	}
-	for i, sw := range waiting {
-		if err != nil {
-			answers[i] = answer{err: err}
+	for _, sw := range waiting {
+		if _, undone := undo[sw.key]; undone {
+			again = append(again, sw)
+			continue
 		}
-		sw.answer <- answers[i]
+		sw.answer <- answer{done: sw.done}
+	}
+	return undo, again
+}
+
+func fail(swaps []*swap, err error) {
+	for _, sw := range swaps {
+		sw.answer <- answer{err: err}
 	}
 }

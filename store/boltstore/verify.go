@@ -1,54 +1,84 @@
 package boltstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
+
+	bolt "go.etcd.io/bbolt"
 )
 
-// The layout of a bbolt file, in the machine's byte order. A page begins with its number (8 bytes), its flags
-// (2), its number of elements (2), and the number of further pages that it spans (4).
+// The layout of a bbolt file, in the machine's byte order. A page starts with its number (8 bytes), its flags
+// (2), its number of elements (2), and the number of additional pages it spans (4).
 const (
 	pageHeader    = 16
 	elementSize   = 16
-	bucketHeader  = 16 // the root page's number, and a sequence
-	metaSize      = 56 // without its checksum
+	bucketHeader  = 16 // the number of the root page, and a sequence
+	metaSize      = 56 // without the checksum
+	magic         = 0xED0CDAED
+	version       = 2
 	branchPage    = 0x01
 	leafPage      = 0x02
 	freelistPage  = 0x10
 	bucketElement = 0x01
-	manyFree      = 0xFFFF // as the number of elements: the real one comes first
+	manyFree      = 0xFFFF // as a number of elements: the first element holds the real number
 )
 
-// A verifier follows every pointer in a bbolt file once. bbolt itself takes a file on trust: from a damaged
-// one it panics, loops for ever, faults where no recover helps, or overwrites pages that are in use.
+const (
+	// bbolt uses the page size of the operating system.
+	minPageSize = 4 << 10
+	maxPageSize = 64 << 10
+
+	// minPages is the size of an empty bbolt file: two roots, a freelist and a leaf.
+	minPages = 4
+
+	// maxDepth bounds the recursion. A branch has at least two children, so no real tree comes close.
+	maxDepth = 64
+
+	// freelistChunk is how many bytes of the freelist are read at a time.
+	freelistChunk = 64 << 10
+)
+
+// A verifier follows every pointer in a bbolt file once. bbolt itself trusts the file: a damaged one makes it
+// panic, loop forever, fault where recover does not help, or overwrite pages that are in use.
+//
+// Every length and page number is checked before it is used to allocate, multiply or index. The verifier needs
+// one byte of memory per page of the file, and a megabyte or two per level of the tree at most.
 type verifier struct {
 	file     io.ReaderAt
-	pageSize int
-	pages    uint64 // the file's pages, by its root
+	pageSize uint64
+	pages    uint64 // number of pages according to the latest root
 	seen     []bool
 }
 
-// verify checks that the file is whole: roots, pages, and that each page is either in use or free, once.
-func verify(file io.ReaderAt, pageSize int) error {
-	v := &verifier{file: file, pageSize: pageSize}
+// verify checks a file of the given size. Both roots must be valid, each page must be in use or free but not
+// both, and all keys must be in order, so that a search finds every record.
+func verify(file io.ReaderAt, size int64, pageSize int) error {
+	if pageSize < minPageSize || pageSize > maxPageSize || pageSize&(pageSize-1) != 0 {
+		return fmt.Errorf("impossible page size %d", pageSize)
+	}
+	v := &verifier{file: file, pageSize: uint64(pageSize)}
 	tree, free, err := v.roots()
 	if err != nil {
 		return err
 	}
-	last := make([]byte, 1)
-	if _, err := file.ReadAt(last, int64(v.pages)*int64(pageSize)-1); err != nil {
-		return fmt.Errorf("it is shorter than its %d pages: %w", v.pages, err)
+	switch {
+	case v.pages < minPages:
+		return fmt.Errorf("impossible number of pages: %d", v.pages)
+	case v.pages > uint64(size)/v.pageSize:
+		return fmt.Errorf("%d bytes are too short for %d pages", size, v.pages)
 	}
 	v.seen = make([]bool, v.pages)
 	v.seen[0], v.seen[1] = true, true
-	if err := v.tree(tree); err != nil {
+	if err := v.tree(tree, nil, nil, 0); err != nil {
 		return err
 	}
 	if err := v.freelist(free); err != nil {
-		return err
+		return fmt.Errorf("freelist: %w", err)
 	}
 	for id, seen := range v.seen {
 		if !seen {
@@ -58,23 +88,31 @@ func verify(file io.ReaderAt, pageSize int) error {
 	return nil
 }
 
-// roots reads the two root pages, of which the later is valid. bbolt falls back to the earlier where the later is
-// damaged, and so forgets the last commit. That is for a write that a crash cut in two, which a root
-// does not risk: it lies within one sector.
+// roots reads the two root pages and returns what the later one points to. If the later one is damaged, bbolt
+// falls back to the earlier one and loses the last commit. That fallback is for a write torn by a crash. A root
+// lies within one sector and cannot be torn, so a bad root means damage.
 func (v *verifier) roots() (tree, free uint64, err error) {
 	var latest uint64
-	for id := range 2 {
+	for id := range uint64(2) {
 		root := make([]byte, pageHeader+metaSize+8)
 		if _, err := v.file.ReadAt(root, int64(id*v.pageSize)); err != nil {
-			return 0, 0, err
+			return 0, 0, fmt.Errorf("root %d: %w", id, err)
 		}
 		root = root[pageHeader:]
 		sum := fnv.New64a()
 		sum.Write(root[:metaSize])
-		if sum.Sum64() != binary.NativeEndian.Uint64(root[metaSize:]) {
+		txid := binary.NativeEndian.Uint64(root[48:])
+		switch {
+		case sum.Sum64() != binary.NativeEndian.Uint64(root[metaSize:]):
 			return 0, 0, fmt.Errorf("root %d has a wrong checksum", id)
+		case binary.NativeEndian.Uint32(root) != magic, binary.NativeEndian.Uint32(root[4:]) != version:
+			return 0, 0, fmt.Errorf("root %d has a wrong magic number or version", id) // bbolt would use the other root
+		case uint64(binary.NativeEndian.Uint32(root[8:])) != v.pageSize:
+			return 0, 0, fmt.Errorf("root %d has a different page size", id)
+		case txid > math.MaxInt64/2: // the number of a later commit could wrap around to 0
+			return 0, 0, fmt.Errorf("root %d has an impossible transaction number", id)
 		}
-		if txid := binary.NativeEndian.Uint64(root[48:]); id == 0 || txid > latest {
+		if id == 0 || txid > latest {
 			latest = txid
 			tree = binary.NativeEndian.Uint64(root[16:])
 			free = binary.NativeEndian.Uint64(root[32:])
@@ -84,33 +122,7 @@ func (v *verifier) roots() (tree, free uint64, err error) {
 	return tree, free, nil
 }
 
-// page returns the page's flags, number of elements and bytes, and takes note that it is in use.
-func (v *verifier) page(id uint64) (flags, count int, page []byte, err error) {
-	if err := v.see(id); err != nil {
-		return 0, 0, nil, err
-	}
-	page = make([]byte, v.pageSize)
-	if _, err := v.file.ReadAt(page, int64(id)*int64(v.pageSize)); err != nil {
-		return 0, 0, nil, err
-	}
-	if binary.NativeEndian.Uint64(page) != id {
-		return 0, 0, nil, fmt.Errorf("page %d says that it is another", id)
-	}
-	further := uint64(binary.NativeEndian.Uint32(page[12:]))
-	for i := range further {
-		if err := v.see(id + 1 + i); err != nil {
-			return 0, 0, nil, err
-		}
-	}
-	if further > 0 {
-		page = make([]byte, (1+further)*uint64(v.pageSize))
-		if _, err := v.file.ReadAt(page, int64(id)*int64(v.pageSize)); err != nil {
-			return 0, 0, nil, err
-		}
-	}
-	return int(binary.NativeEndian.Uint16(page[8:])), int(binary.NativeEndian.Uint16(page[10:])), page, nil
-}
-
+// see marks the page as visited. A page visited twice is an error.
 func (v *verifier) see(id uint64) error {
 	if id >= v.pages {
 		return fmt.Errorf("page %d is out of range", id)
@@ -122,16 +134,86 @@ func (v *verifier) see(id uint64) error {
 	return nil
 }
 
-func (v *verifier) tree(id uint64) error {
-	flags, count, page, err := v.page(id)
+// A page is a page of the file, including the additional pages it spans, or the page inside a small bucket.
+type page struct {
+	file  io.ReaderAt
+	start int64  // offset in the file
+	size  uint64 // in bytes
+	head  []byte // the first bytes, if they have been read
+	flags uint16
+	count int // number of elements
+}
+
+var errBeyondPage = errors.New("an element exceeds the page")
+
+// bytes returns n bytes of the page.
+func (p *page) bytes(at, n uint64) ([]byte, error) {
+	if at > p.size || n > p.size-at {
+		return nil, errBeyondPage
+	}
+	if at+n <= uint64(len(p.head)) {
+		return p.head[at : at+n], nil
+	}
+	b := make([]byte, n)
+	_, err := p.file.ReadAt(b, p.start+int64(at))
+	return b, err
+}
+
+// readHeader sets the flags and the number of elements, and returns the header.
+func (p *page) readHeader() ([]byte, error) {
+	header, err := p.bytes(0, pageHeader)
+	if err != nil {
+		return nil, err
+	}
+	p.flags = binary.NativeEndian.Uint16(header[8:])
+	p.count = int(binary.NativeEndian.Uint16(header[10:]))
+	return header, nil
+}
+
+// page reads a page and marks it, and the additional pages it spans, as visited.
+func (v *verifier) page(id uint64) (*page, error) {
+	if err := v.see(id); err != nil {
+		return nil, err
+	}
+	p := &page{file: v.file, start: int64(id * v.pageSize), size: v.pageSize}
+	var err error
+	if p.head, err = p.bytes(0, v.pageSize); err != nil {
+		return nil, err
+	}
+	header, err := p.readHeader()
+	if err != nil {
+		return nil, err
+	}
+	if binary.NativeEndian.Uint64(header) != id {
+		return nil, fmt.Errorf("page %d has the number of another page", id)
+	}
+	further := uint64(binary.NativeEndian.Uint32(header[12:]))
+	for i := range further {
+		if err := v.see(id + 1 + i); err != nil {
+			return nil, err
+		}
+	}
+	p.size += further * v.pageSize
+	return p, nil
+}
+
+// tree checks the tree under a page. low and high come from the branch above, and are nil at the edges. The first key
+// must be low, because bbolt finds the page in its branch by that key. All keys must be less than high.
+func (v *verifier) tree(id uint64, low, high []byte, depth int) error {
+	if depth > maxDepth {
+		return errors.New("the tree is too deep")
+	}
+	p, err := v.page(id)
 	if err != nil {
 		return err
 	}
-	switch flags {
-	case branchPage:
-		err = v.branch(count, page)
-	case leafPage:
-		err = v.leaf(count, page)
+	switch {
+	case p.count == 0 && (low != nil || p.flags == branchPage):
+		err = errors.New("no elements")
+	case p.flags == branchPage:
+		err = v.branch(p, low, high, depth)
+	case p.flags == leafPage:
+		err = v.leaf(p, low, high, depth)
 	default:
 		err = errors.New("neither a branch nor a leaf")
 	}
@@ -141,91 +223,141 @@ func (v *verifier) tree(id uint64) error {
 	return nil
 }
 
-// element returns where the i-th element's description starts, or an error if it does not fit.
-func element(page []byte, i int) (int, error) {
-	start := pageHeader + i*elementSize
-	if start+elementSize > len(page) {
-		return 0, errors.New("too many elements")
-	}
-	return start, nil
+// An element of a branch points to a child, an element of a leaf has a value.
+type element struct {
+	key       []byte
+	child     uint64
+	flags     uint32
+	at, value uint64 // offset of the value in the page, and its length
 }
 
-func (v *verifier) branch(count int, page []byte) error {
-	if count == 0 {
-		return errors.New("a branch without leaves")
+// elements calls f for each element of the page. It returns an error if they overlap, exceed the page or are not
+// in order. Overlapping elements would make a small file unfold to a huge one.
+func (p *page) elements(low, high []byte, f func(element) error) error {
+	table, err := p.bytes(pageHeader, uint64(p.count)*elementSize)
+	if err != nil {
+		return err
 	}
-	for i := range count {
-		start, err := element(page, i)
-		if err != nil {
+	end := uint64(pageHeader + len(table)) // of the previous element
+	key := low
+	for i := range p.count {
+		entry := table[i*elementSize:][:elementSize]
+		var e element
+		var pos, size uint32
+		if p.flags == branchPage {
+			pos, size = binary.NativeEndian.Uint32(entry), binary.NativeEndian.Uint32(entry[4:])
+			e.child = binary.NativeEndian.Uint64(entry[8:])
+		} else {
+			e.flags = binary.NativeEndian.Uint32(entry)
+			pos, size = binary.NativeEndian.Uint32(entry[4:]), binary.NativeEndian.Uint32(entry[8:])
+			e.value = uint64(binary.NativeEndian.Uint32(entry[12:]))
+		}
+		at := uint64(pageHeader+i*elementSize) + uint64(pos)
+		e.at = at + uint64(size)
+		switch {
+		case at < end:
+			return errors.New("elements overlap")
+		case e.at+e.value > p.size:
+			return errBeyondPage
+		case size == 0 || size > bolt.MaxKeySize:
+			return errors.New("malformed key")
+		}
+		end = e.at + e.value
+		if e.key, err = p.bytes(at, uint64(size)); err != nil {
 			return err
 		}
-		at := uint64(start) + uint64(binary.NativeEndian.Uint32(page[start:]))
-		if at+uint64(binary.NativeEndian.Uint32(page[start+4:])) > uint64(len(page)) {
-			return errors.New("a key beyond the page")
+		order := bytes.Compare(key, e.key)
+		switch {
+		case i == 0 && low != nil && order != 0:
+			return errors.New("the first key differs from the one in the branch")
+		case i > 0 && order >= 0, high != nil && bytes.Compare(e.key, high) >= 0:
+			return errors.New("keys are out of order")
 		}
-		if err := v.tree(binary.NativeEndian.Uint64(page[start+8:])); err != nil {
+		key = e.key
+		if err := f(e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (v *verifier) leaf(count int, page []byte) error {
-	for i := range count {
-		start, err := element(page, i)
-		if err != nil {
-			return err
+// branch checks each child. The keys of a child range from its key in the branch to the key of the next child.
+func (v *verifier) branch(p *page, low, high []byte, depth int) error {
+	var last *element
+	err := p.elements(low, high, func(e element) error {
+		child := last
+		last = &e
+		if child == nil {
+			return nil
 		}
-		flags := binary.NativeEndian.Uint32(page[start:])
-		at := uint64(start) + uint64(binary.NativeEndian.Uint32(page[start+4:]))
-		value := at + uint64(binary.NativeEndian.Uint32(page[start+8:]))
-		end := value + uint64(binary.NativeEndian.Uint32(page[start+12:]))
-		if end > uint64(len(page)) {
-			return errors.New("a record beyond the page")
-		}
-		if flags&bucketElement != 0 {
-			if err := v.bucket(page[value:end]); err != nil {
-				return err
-			}
-		}
+		return v.tree(child.child, child.key, e.key, depth+1)
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return v.tree(last.child, last.key, high, depth+1)
 }
 
-// bucket checks a bucket: its own tree, or, if it is small, the page that is its value.
-func (v *verifier) bucket(value []byte) error {
-	if len(value) < bucketHeader {
+func (v *verifier) leaf(p *page, low, high []byte, depth int) error {
+	return p.elements(low, high, func(e element) error {
+		if e.flags&bucketElement == 0 {
+			return nil
+		}
+		return v.bucket(p, e, depth+1)
+	})
+}
+
+// bucket checks a bucket. A large one has a tree of its own, a small one has its only page in its value.
+func (v *verifier) bucket(p *page, e element, depth int) error {
+	if e.value < bucketHeader {
 		return errors.New("a bucket without a root")
 	}
-	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		return v.tree(root)
+	header, err := p.bytes(e.at, bucketHeader)
+	if err != nil {
+		return err
 	}
-	inline := value[bucketHeader:]
-	if len(inline) < pageHeader || binary.NativeEndian.Uint16(inline[8:]) != leafPage {
+	if root := binary.NativeEndian.Uint64(header); root != 0 {
+		return v.tree(root, nil, nil, depth)
+	}
+	inline := &page{file: p.file, start: p.start + int64(e.at) + bucketHeader, size: e.value - bucketHeader}
+	if _, err := inline.readHeader(); err != nil {
+		return err
+	}
+	if inline.flags != leafPage || depth > maxDepth {
 		return errors.New("a bucket without a page")
 	}
-	return v.leaf(int(binary.NativeEndian.Uint16(inline[10:])), inline)
+	return v.leaf(inline, nil, nil, depth)
 }
 
 func (v *verifier) freelist(id uint64) error {
-	flags, count, page, err := v.page(id)
+	p, err := v.page(id)
 	if err != nil {
-		return fmt.Errorf("freelist: %w", err)
+		return err
 	}
-	if flags != freelistPage {
-		return fmt.Errorf("freelist: page %d is none", id)
+	if p.flags != freelistPage {
+		return fmt.Errorf("page %d is not a freelist", id)
 	}
-	ids := page[pageHeader:]
-	n := uint64(count)
-	if count == manyFree {
-		n, ids = binary.NativeEndian.Uint64(ids), ids[8:]
+	at, n := uint64(pageHeader), uint64(p.count)
+	if p.count == manyFree {
+		first, err := p.bytes(at, 8)
+		if err != nil {
+			return err
+		}
+		at, n = at+8, binary.NativeEndian.Uint64(first)
 	}
-	if n > uint64(len(ids)/8) {
-		return errors.New("freelist: too many elements")
+	if n > (p.size-at)/8 {
+		return errBeyondPage
 	}
-	for i := range n {
-		if err := v.see(binary.NativeEndian.Uint64(ids[i*8:])); err != nil {
-			return fmt.Errorf("freelist: %w", err)
+	for end := at + n*8; at < end; {
+		ids, err := p.bytes(at, min(end-at, freelistChunk))
+		if err != nil {
+			return err
+		}
+		at += uint64(len(ids))
+		for ; len(ids) > 0; ids = ids[8:] {
+			if err := v.see(binary.NativeEndian.Uint64(ids)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
