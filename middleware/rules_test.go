@@ -99,6 +99,27 @@ func TestR2AuthTimeInTheFuture(t *testing.T) {
 	})
 }
 
+// Nor may the birth be moved, past every log-out everywhere to come.
+func TestR2BirthInTheFuture(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server()
+		text := begin(t, auth, middleware.Identity{}).AccessToken
+		for ahead, code := range map[time.Duration]middleware.Code{30 * time.Second: "", 31 * time.Second: middleware.CodeTokenInvalid} {
+			m := membersOf(t, text)
+			instant := m["jti"][strings.LastIndex(m["jti"], "."):]
+			sid := strconv.FormatInt(time.Now().Add(ahead).UnixMicro(), 36) + "-AAAAAAAAAAAAAAAAAAAAAA"
+			forged := resigned(text, m.with("sid", `"`+sid+`"`).with("jti", `"`+sid+instant))
+			verifies(t, fmt.Sprintf("R2: a birth %v ahead", ahead), auth, forged, code)
+		}
+		for _, sid := range []string{"", "x", "-x", "0-x", "A-x", "zzzzzzzzzzzzz-x"} {
+			m := membersOf(t, text)
+			instant := m["jti"][strings.LastIndex(m["jti"], "."):]
+			forged := resigned(text, m.with("sid", `"`+sid+`"`).with("jti", `"`+sid+instant))
+			verifies(t, fmt.Sprintf("R1: sid %q", sid), auth, forged, middleware.CodeTokenInvalid)
+		}
+	})
+}
+
 // lagging answers each read late, with what it saw at once.
 type lagging struct {
 	middleware.Store
