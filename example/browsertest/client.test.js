@@ -1,41 +1,105 @@
-// What client.js promises, with a server that is a function.
+// Tests of client.js. The server is a function, and time is mocked where a test would have to wait.
 
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
-import { test } from 'node:test'
+import { beforeEach, test } from 'node:test'
 import { createClient } from '../page/client.js'
 
 const ORIGIN = 'https://app.example'
+const OVER = ['token_missing', 'token_invalid', 'token_revoked', 'token_reused', 'refresh_expired', 'subject_refused']
+const sleep = setTimeout // the real one, also while a test mocks time
 const json = (status, body, headers) => new Response(status === 204 ? null : JSON.stringify(body), { status, headers })
 const refused = (code) => json(code === 'store_unavailable' ? 503 : 401, { code })
+const lost = () => { throw new TypeError('Failed to fetch') }
+const tokens = (access, refresh) => ({ access_token: access, refresh_token: refresh, token_type: 'Bearer', expires_in: 60, refresh_expires_in: 600 })
+const wants = (good) => (token) => (token === good ? json(200, { msg: 'hello' }) : refused('token_expired'))
 
 function storage() {
   const map = new Map()
   return { getItem: (key) => map.get(key) ?? null, setItem: (key, value) => map.set(key, value), removeItem: (key) => map.delete(key) }
 }
 
-// setup is a tab: a client and its server, which answers by path. requests is what it heard: "POST /refresh t1".
+// webLocks are the locks of a browser on https. held is every name that was locked.
+function webLocks() {
+  const queues = {}
+  const held = []
+  const request = (name, work) => {
+    held.push(name)
+    const result = (queues[name] ?? Promise.resolve()).then(work)
+    queues[name] = result.catch(() => {})
+    return result
+  }
+  return { request, held }
+}
+
+// Newer versions of node have a navigator of their own.
+const browser = (locks) => Object.defineProperty(globalThis, 'navigator', { value: { locks }, configurable: true })
+beforeEach(() => browser(webLocks()))
+
+// setup returns a tab: a client and its server, which answers by path. requests is what the server got: "POST /refresh t1".
 function setup(routes, options = {}) {
   const requests = []
   const events = []
+  const signals = []
   const shared = options.storage ?? storage()
   const send = async (input, init) => {
     const request = input instanceof Request ? input : new Request(new URL(input, ORIGIN), init)
     const token = (request.headers.get('Authorization') ?? '').replace('Bearer ', '')
     const path = new URL(request.url).pathname
     requests.push([request.method, path, token].join(' ').trim())
-    await new Promise((resolve) => setTimeout(resolve, options.delay ?? 1))
-    return routes[path](token, request)
+    signals.push(request.signal)
+    const answer = async () => {
+      await new Promise((resolve) => sleep(resolve, options.delay ?? 1))
+      return routes[path](token, request)
+    }
+    const aborted = new Promise((_, reject) => request.signal.addEventListener('abort', () => reject(request.signal.reason)))
+    return Promise.race([answer(), aborted])
   }
   const client = createClient({
     refreshURL: `${ORIGIN}/refresh`, logoutURL: `${ORIGIN}/logout`, origins: [ORIGIN], storage: shared, fetch: send,
     onLogin: (code) => events.push(code), ...options.client,
   })
-  return { client, requests, events, storage: shared, get: (path) => client.fetch(ORIGIN + path) }
+  return { client, requests, events, signals, storage: shared, get: (path) => client.fetch(ORIGIN + path) }
 }
 
-const tokens = (access, refresh) => ({ access_token: access, refresh_token: refresh, token_type: 'Bearer', expires_in: 60, refresh_expires_in: 600 })
-const wants = (good) => (token) => (token === good ? json(200, { msg: 'hello' }) : refused('token_expired'))
+// held is a route whose answer the test gives, when it likes: asked resolves once a request is there.
+function held() {
+  let answer, request
+  const answered = new Promise((resolve) => { answer = resolve })
+  const asked = new Promise((resolve) => { request = resolve })
+  const route = async () => {
+    request()
+    const make = await answered
+    return make()
+  }
+  return { route, asked, answer }
+}
+
+// storageListeners collects what clients made from now on do when another tab changes the storage.
+function storageListeners(t) {
+  const listeners = []
+  globalThis.addEventListener = (name, listener) => { if (name === 'storage') listeners.push(listener) }
+  t.after(() => delete globalThis.addEventListener)
+  return listeners
+}
+
+const refreshes = (...tabs) => tabs.flatMap((tab) => tab.requests).filter((r) => r.startsWith('POST /refresh'))
+
+// mockTime stops the clock. It returns a function that lets so many milliseconds go by.
+function mockTime(t, offset = 0) {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1700000000000 + offset })
+  const settle = () => new Promise((resolve) => sleep(resolve, 15))
+  return async (ms) => {
+    await settle()
+    for (; ms > 0; ms -= 20) {
+      t.mock.timers.tick(Math.min(ms, 20))
+      await new Promise(setImmediate)
+    }
+    await settle()
+  }
+}
+
+// ---- Requests ----------------------------------------------------------------------------------------------
 
 test('a request carries the token, and to its own origin only', async () => {
   const { client, requests, get } = setup({ '/a': () => json(200, {}) })
@@ -43,6 +107,20 @@ test('a request carries the token, and to its own origin only', async () => {
   await get('/a')
   await client.fetch('https://elsewhere.example/a')
   assert.deepEqual(requests, ['GET /a t1', 'GET /a'])
+})
+
+test('requests have the credentials that were configured', async () => {
+  for (const credentials of ['same-origin', 'include']) {
+    const seen = []
+    const note = (answer) => (_, request) => { seen.push(request.credentials); return answer() }
+    const { client, get } = setup({ '/a': note(() => json(200, {})), '/refresh': note(() => json(200, tokens('t2'))), '/logout': note(() => json(204)) },
+      { client: credentials === 'include' ? { credentials } : {} })
+    client.save(tokens('t1'))
+    await get('/a')
+    await client.refresh()
+    await client.logout()
+    assert.deepEqual(seen, [credentials, credentials, credentials])
+  }
 })
 
 test('an expired token is refreshed once, and the request is sent again, body and all', async () => {
@@ -86,71 +164,6 @@ for (const code of ['token_expired', 'token_missing']) {
   })
 }
 
-test('many requests at once make one refresh', async () => {
-  const { client, requests, get } = setup({ '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) })
-  client.save(tokens('t1'))
-  const answers = await Promise.all(Array.from({ length: 20 }, () => get('/a')))
-  assert.ok(answers.every((answer) => answer.ok))
-  assert.equal(requests.filter((r) => r.startsWith('POST /refresh')).length, 1)
-})
-
-test('two tabs at once make one refresh, even without Web Locks', async () => {
-  const shared = storage()
-  const routes = { '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) }
-  const [one, two] = [setup(routes, { storage: shared, delay: 20 }), setup(routes, { storage: shared, delay: 25 })]
-  one.client.save(tokens('t1'))
-  const answers = await Promise.all([one.get('/a'), two.get('/a'), one.get('/a')])
-  assert.ok(answers.every((answer) => answer.ok))
-  assert.deepEqual([...one.requests, ...two.requests].filter((r) => r.startsWith('POST /refresh')), ['POST /refresh t1'])
-  assert.equal(shared.getItem('ginrefresh.lease'), null)
-})
-
-for (const code of ['token_revoked', 'token_reused', 'refresh_expired', 'token_invalid', 'subject_refused']) {
-  test(`${code} ends the session, on a request and on a refresh`, async () => {
-    const first = setup({ '/a': () => refused(code) })
-    first.client.save(tokens('t1'))
-    assert.equal((await first.get('/a')).status, 401)
-    assert.deepEqual(first.events, [code])
-    assert.equal(first.client.session(), null)
-    assert.deepEqual(first.requests, ['GET /a t1'])
-
-    const second = setup({ '/a': () => refused('token_expired'), '/refresh': () => refused(code) })
-    second.client.save(tokens('t1'))
-    const answers = await Promise.all([second.get('/a'), second.get('/a')])
-    for (const answer of answers) assert.equal((await answer.json()).code, code)
-    assert.deepEqual(second.events, [code])
-    assert.equal(second.client.session(), null)
-  })
-}
-
-test('a 503 is handed on, and costs nothing', async () => {
-  const { client, requests, events, get } = setup({ '/a': () => refused('store_unavailable') })
-  client.save(tokens('t1'))
-  assert.equal((await get('/a')).status, 503)
-  assert.deepEqual(requests, ['GET /a t1'])
-  assert.deepEqual(events, [])
-  assert.equal(client.session().access_token, 't1')
-})
-
-test('a 503 at the refresh is what the request gets, and the session lives on', async () => {
-  const { client, events, get } = setup({ '/a': () => refused('token_expired'), '/refresh': () => refused('store_unavailable') })
-  client.save(tokens('t1'))
-  assert.equal((await get('/a')).status, 503)
-  assert.deepEqual(events, [])
-  assert.equal(client.session().access_token, 't1')
-})
-
-test('other refusals are none of its business', async () => {
-  for (const code of ['login_too_old', 'invalid_credentials', '']) {
-    const { client, requests, events, get } = setup({ '/a': () => refused(code) })
-    client.save(tokens('t1'))
-    assert.equal((await get('/a')).status, 401)
-    assert.equal(requests.length, 1)
-    assert.deepEqual(events, [])
-    assert.ok(client.session())
-  }
-})
-
 test('it does not refresh twice for one request', async () => {
   let n = 1
   const { client, requests, get } = setup({ '/a': () => refused('token_expired'), '/refresh': () => json(200, tokens(`t${++n}`)) })
@@ -174,6 +187,344 @@ test('a request that was overtaken by a refresh is sent again with the new token
   assert.deepEqual(events, [])
 })
 
+test('many requests at once make one refresh', async () => {
+  const { client, requests, get } = setup({ '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) })
+  client.save(tokens('t1'))
+  const answers = await Promise.all(Array.from({ length: 20 }, () => get('/a')))
+  assert.ok(answers.every((answer) => answer.ok))
+  assert.equal(requests.filter((r) => r.startsWith('POST /refresh')).length, 1)
+})
+
+test('forced refreshes that get the same token again keep the session', async () => {
+  const { client, requests, events } = setup({ '/refresh': () => json(200, tokens('t2')) })
+  client.save(tokens('t1'))
+  const { login } = client.session()
+  for (let i = 0; i < 2; i++) assert.equal(await client.refresh(), null)
+  assert.deepEqual(requests, ['POST /refresh t1', 'POST /refresh t2'])
+  assert.deepEqual([client.session().access_token, client.session().login, ...events], ['t2', login])
+})
+
+test('without a session a request carries no token, and cookies alone can be refreshed', async () => {
+  let fresh = false
+  const { client, requests, get } = setup({
+    '/a': () => (fresh ? json(200, {}) : refused('token_expired')),
+    '/refresh': () => { fresh = true; return json(200, { expires_in: 60, refresh_expires_in: 600 }) },
+  })
+  assert.equal((await get('/a')).status, 200)
+  assert.deepEqual(requests, ['GET /a', 'POST /refresh', 'GET /a'])
+  assert.ok(client.session())
+})
+
+// ---- The end of a session ----------------------------------------------------------------------------------
+
+for (const code of OVER) {
+  test(`${code} ends the session, on a request and on a refresh`, async () => {
+    const events = []
+    const onLogin = (event) => events.push(`${event}, session ${first.client.session()}`) // it is forgotten by then
+    const first = setup({ '/a': () => refused(code) }, { client: { onLogin } })
+    first.client.save(tokens('t1'))
+    const refusals = await Promise.all([first.get('/a'), first.get('/a'), first.get('/a')])
+    assert.deepEqual(refusals.map(({ status }) => status), [401, 401, 401])
+    assert.deepEqual(events, [`${code}, session null`])
+    assert.equal(first.client.session(), null)
+    assert.deepEqual(first.requests, ['GET /a t1', 'GET /a t1', 'GET /a t1'])
+
+    const second = setup({ '/a': () => refused('token_expired'), '/refresh': () => refused(code) })
+    second.client.save(tokens('t1'))
+    const answers = await Promise.all([second.get('/a'), second.get('/a'), second.client.refresh()])
+    for (const answer of answers) assert.equal((await answer.json()).code, code)
+    assert.deepEqual(second.events, [code])
+    assert.equal(second.client.session(), null)
+    assert.deepEqual(refreshes(second), ['POST /refresh t1'])
+  })
+}
+
+test('a refusal of the new token ends the session as well', async () => {
+  const { client, events, get } = setup({ '/a': (token) => refused(token === 't2' ? 'subject_refused' : 'token_expired'), '/refresh': () => json(200, tokens('t2')) })
+  client.save(tokens('t1'))
+  assert.equal((await (await get('/a')).json()).code, 'subject_refused')
+  assert.deepEqual(events, ['subject_refused'])
+  assert.equal(client.session(), null)
+})
+
+// What a server, or a proxy in front of it, may answer without ending a session.
+const harmless = {
+  '503': () => json(503, { code: 'store_unavailable' }),
+  '503 with the code of a refusal': () => json(503, { code: 'token_revoked' }),
+  '500': () => json(500, { code: 'token_revoked' }),
+  '403': () => json(403, { code: 'token_revoked' }),
+  '400': () => json(400, { code: 'token_invalid' }),
+  '401 without a code': () => json(401, { message: 'who are you?' }),
+  '401 without JSON': () => new Response('<html>', { status: 401 }),
+  '401 null': () => json(401, null),
+  '401 login_too_old': () => refused('login_too_old'),
+  '401 invalid_credentials': () => refused('invalid_credentials'),
+}
+for (const [name, answer] of Object.entries(harmless)) {
+  test(`a ${name} is handed on and costs nothing, for a request, a refresh and a logout`, async () => {
+    const { client, requests, events, get } = setup({ '/a': answer, '/b': () => refused('token_expired'), '/refresh': answer, '/logout': answer })
+    client.save(tokens('t1'))
+    const { status } = answer()
+    assert.equal((await get('/a')).status, status)
+    assert.deepEqual(requests, ['GET /a t1'])
+    assert.equal((await client.refresh()).status, status)
+    assert.equal((await get('/b')).status, status) // what the refresh got
+    assert.equal((await client.logout()).status, status)
+    assert.deepEqual(requests.slice(1), ['POST /refresh t1', 'GET /b t1', 'POST /refresh t1', 'POST /logout t1'])
+    assert.deepEqual(events, [])
+    assert.equal(client.session().access_token, 't1')
+  })
+}
+
+test('without a network the session is kept, and the caller gets the error', async () => {
+  const { client, events, get } = setup({ '/a': () => refused('token_expired'), '/b': lost, '/refresh': lost, '/logout': lost })
+  client.save(tokens('t1'))
+  await assert.rejects(get('/a'), TypeError)
+  await assert.rejects(get('/b'), TypeError)
+  await assert.rejects(client.refresh(), TypeError)
+  await assert.rejects(client.logout(), TypeError)
+  assert.deepEqual(events, [])
+  assert.equal(client.session().access_token, 't1')
+})
+
+for (const code of OVER) {
+  test(`${code} clears only the session that the request was for`, async () => {
+    for (const [newer, login] of [['t2', 'the same'], ['bob1', 'another']]) {
+      const [refresh, request] = [held(), held()]
+      const shared = storage()
+      const one = setup({ '/refresh': refresh.route, '/a': (token) => (token === 't1' ? request.route() : json(200, {})) }, { storage: shared })
+      const two = setup({}, { storage: shared })
+      one.client.save(tokens('t1'))
+      const [refreshed, got] = [one.client.refresh(), one.get('/a')]
+      await refresh.asked
+      await request.asked
+      two.client.save(login === 'another' ? tokens(newer) : { ...two.client.session(), ...tokens(newer) })
+      refresh.answer(() => refused(code))
+      request.answer(() => refused(code))
+      assert.equal((await (await refreshed).json()).code, code)
+      assert.equal((await got).status, login === 'another' ? 401 : 200)
+      assert.equal(one.client.session().access_token, newer)
+      assert.deepEqual(one.events, [])
+    }
+  })
+}
+
+test('other refusals are not sent again, even if another tab has refreshed meanwhile', async () => {
+  for (const code of ['login_too_old', 'invalid_credentials', '']) {
+    const { client, requests, events, get } = setup({
+      '/a': () => {
+        client.save({ ...client.session(), ...tokens('t2') })
+        return refused(code)
+      },
+    })
+    client.save(tokens('t1'))
+    assert.equal((await get('/a')).status, 401)
+    assert.equal(requests.length, 1)
+    assert.deepEqual(events, [])
+    assert.ok(client.session())
+  }
+})
+
+// ---- Logout and login during a refresh ---------------------------------------------------------------------
+
+for (const [who, sameTab] of [['this tab', true], ['another tab', false]]) {
+  for (const first of ['refresh', 'logout']) {
+    test(`after a logout during a refresh of ${who}, the session is gone, if the ${first} is answered first`, async () => {
+      const [refresh, logout] = [held(), held()]
+      const shared = storage()
+      const routes = { '/a': wants('t2'), '/refresh': refresh.route, '/logout': logout.route }
+      const one = setup(routes, { storage: shared })
+      const two = sameTab ? one : setup(routes, { storage: shared })
+      one.client.save(tokens('t1'))
+      const request = two.get('/a')
+      await refresh.asked
+      const leaving = one.client.logout()
+      await logout.asked
+      if (first === 'refresh') {
+        refresh.answer(() => json(200, tokens('t2')))
+        await request
+        assert.equal(one.client.session().access_token, 't2')
+        logout.answer(() => json(204))
+        await leaving
+      } else {
+        logout.answer(() => json(204))
+        await leaving
+        refresh.answer(() => json(200, tokens('t2')))
+        assert.equal((await request).status, 401) // and it is not sent again
+        assert.equal(two.requests.filter((r) => r.startsWith('GET /a')).length, 1)
+      }
+      assert.equal(shared.getItem('ginrefresh'), null)
+      assert.deepEqual([...one.events, ...two.events], [])
+    })
+
+    test(`the session of a later login stays, if the ${first} of ${who} is answered first`, async () => {
+      const [refresh, logout] = [held(), held()]
+      const shared = storage()
+      const routes = { '/a': wants('t2'), '/refresh': refresh.route, '/logout': logout.route }
+      const one = setup(routes, { storage: shared })
+      const two = sameTab ? one : setup(routes, { storage: shared })
+      one.client.save(tokens('alice1'))
+      const request = two.get('/a')
+      await refresh.asked
+      const leaving = one.client.logout()
+      await logout.asked
+      one.client.save(tokens('bob1'))
+      const answers = [() => refresh.answer(() => json(200, tokens('alice2'))), () => logout.answer(() => json(204))]
+      const order = first === 'refresh' ? answers : answers.toReversed()
+      for (const answer of order) answer()
+      await leaving
+      assert.equal((await request).status, 401)
+      assert.equal(one.client.session().access_token, 'bob1')
+      assert.deepEqual([...one.events, ...two.events], [])
+    })
+  }
+}
+
+for (const code of OVER) {
+  test(`a logout during a refresh that is answered ${code} forgets the session`, async () => {
+    const [refresh, logout] = [held(), held()]
+    const { client, events } = setup({ '/refresh': refresh.route, '/logout': logout.route })
+    client.save(tokens('t1'))
+    const refreshed = client.refresh()
+    await refresh.asked
+    const leaving = client.logout()
+    refresh.answer(() => json(200, tokens('t2')))
+    await refreshed
+    logout.answer(() => refused(code))
+    assert.equal((await leaving).status, 401)
+    assert.equal(client.session(), null)
+    assert.deepEqual(events, []) // the answer says it
+  })
+}
+
+test('a logout by another URL, and without a session', async () => {
+  const { client, requests } = setup({ '/logout/all': () => json(204), '/logout': () => refused('token_missing') })
+  client.save(tokens('t1'))
+  assert.equal((await client.logout(`${ORIGIN}/logout/all`)).status, 204)
+  assert.equal(client.session(), null)
+  assert.equal((await client.logout()).status, 401)
+  assert.deepEqual(requests, ['POST /logout/all t1', 'POST /logout'])
+})
+
+test('a token of AutoRefresh that arrives during a logout is forgotten, too', async () => {
+  const logout = held()
+  const { client, get } = setup({ '/a': () => json(200, {}, { Authorization: 'Bearer t2' }), '/logout': logout.route })
+  client.save(tokens('t1'))
+  const leaving = client.logout()
+  await logout.asked
+  await get('/a')
+  assert.equal(client.session().access_token, 't2')
+  logout.answer(() => json(204))
+  await leaving
+  assert.equal(client.session(), null)
+})
+
+// What ends the login of a refresh that is under way.
+const endings = {
+  'a logout': (client) => client.clear(),
+  'another login': (client) => client.save(tokens('bob1')),
+}
+for (const [what, ending] of Object.entries(endings)) {
+  test(`a refresh that comes back after ${what} changes nothing`, async () => {
+    const { client } = setup({ '/refresh': () => { ending(client); return json(200, tokens('t2')) } })
+    client.save(tokens('t1'))
+    assert.equal(await client.refresh(), null)
+    assert.equal(client.session()?.access_token, what === 'a logout' ? undefined : 'bob1')
+  })
+
+  test(`after ${what} during its refresh, a request is not sent again`, async () => {
+    const refresh = held()
+    const { client, requests, events, get } = setup({ '/a': wants('t2'), '/refresh': refresh.route })
+    client.save(tokens('t1'))
+    const request = get('/a')
+    await refresh.asked
+    ending(client)
+    refresh.answer(() => json(200, tokens('t2')))
+    assert.equal((await (await request).json()).code, 'token_expired')
+    assert.deepEqual(requests, ['GET /a t1', 'POST /refresh t1'])
+    assert.deepEqual(events, [])
+  })
+
+  test(`${what} aborts the refresh, which is not tried again: with cookies its answer would replace theirs`, async (t) => {
+    const listeners = storageListeners(t)
+    for (const elsewhere of [false, true]) {
+      const refresh = held()
+      const shared = storage()
+      const one = setup({ '/refresh': refresh.route }, { storage: shared })
+      const storageEvent = listeners.at(-1)
+      const two = elsewhere ? setup({}, { storage: shared }) : one
+      one.client.save(tokens('t1'))
+      const refreshed = one.client.refresh()
+      await refresh.asked
+      ending(two.client)
+      if (elsewhere) storageEvent({ key: 'ginrefresh' })
+      assert.equal(one.signals[0].aborted, true)
+      assert.equal(await refreshed, null)
+      assert.deepEqual(one.requests, ['POST /refresh t1'])
+      assert.equal(one.client.session()?.access_token, what === 'a logout' ? undefined : 'bob1')
+    }
+  })
+
+  test(`after ${what} a lost refresh is not tried again`, async () => {
+    const { client, requests } = setup({ '/refresh': () => { ending(client); return lost() } })
+    client.save(tokens('t1'))
+    assert.equal(await client.refresh(), null)
+    assert.deepEqual(requests, ['POST /refresh t1'])
+
+    let tries = 0
+    const second = setup({ '/refresh': () => { if (++tries === 2) ending(second.client); return lost() } })
+    second.client.save(tokens('t1'))
+    assert.equal(await second.client.refresh(), null)
+    assert.equal(tries, 2)
+  })
+}
+
+test('new tokens of the same login do not abort a refresh', async () => {
+  const refresh = held()
+  const { client, signals } = setup({ '/refresh': refresh.route })
+  client.save(tokens('t1'))
+  const refreshed = client.refresh()
+  await refresh.asked
+  client.save({ ...client.session(), ...tokens('t2') }) // AutoRefresh was faster
+  refresh.answer(() => json(200, tokens('t2')))
+  assert.equal(await refreshed, null)
+  assert.equal(signals[0].aborted, false)
+})
+
+test('a request of a later login waits for a refresh of its own', async () => {
+  const refresh = held()
+  const { client, requests, events } = setup({ '/refresh': (token) => (token === 'alice1' ? refresh.route() : json(200, tokens('bob2'))) })
+  client.save(tokens('alice1'))
+  const alice = client.refresh()
+  await refresh.asked
+  client.save(tokens('bob1'))
+  const bob = client.refresh()
+  const again = client.refresh()
+  refresh.answer(() => refused('token_revoked'))
+  await alice
+  assert.equal(await bob, null)
+  assert.equal(await again, null)
+  assert.deepEqual(requests, ['POST /refresh alice1', 'POST /refresh bob1'])
+  assert.deepEqual(events, [])
+  assert.equal(client.session().access_token, 'bob2')
+})
+
+test('requests of a later login share a refresh, also when the earlier one has ended', async () => {
+  const [alice, bob] = [held(), held()]
+  const { client, requests } = setup({ '/refresh': (token) => (token === 'alice1' ? alice : bob).route() })
+  client.save(tokens('alice1'))
+  const first = client.refresh()
+  await alice.asked
+  client.save(tokens('bob1'))
+  const second = client.refresh()
+  await first
+  await bob.asked
+  const third = client.refresh()
+  bob.answer(() => refused('store_unavailable'))
+  assert.deepEqual([(await second).status, (await third).status], [503, 503])
+  assert.deepEqual(requests, ['POST /refresh alice1', 'POST /refresh bob1'])
+})
+
 test('a request is never sent again as somebody else', async () => {
   const { client, requests, get } = setup({
     '/a': () => {
@@ -187,65 +538,285 @@ test('a request is never sent again as somebody else', async () => {
   assert.equal(client.session().access_token, 'bob1')
 })
 
-test('a refresh that comes back after a logout or a login changes nothing', async () => {
-  const gone = setup({ '/refresh': () => { gone.client.clear(); return json(200, tokens('t2')) } })
-  gone.client.save(tokens('t1'))
-  await gone.client.refresh()
-  assert.equal(gone.client.session(), null)
+// ---- Lost answers and time limits --------------------------------------------------------------------------
 
-  const other = setup({ '/refresh': () => { other.client.save(tokens('alice')); return json(200, tokens('t2')) } })
-  other.client.save(tokens('t1'))
-  await other.client.refresh()
-  assert.equal(other.client.session().access_token, 'alice')
+test('a lost answer is asked for again with the same token', async () => {
+  const brokenOff = () => new Response(new ReadableStream({ pull: (controller) => controller.error(new TypeError('terminated')) }))
+  for (const failure of [lost, brokenOff]) {
+    let tries = 0
+    const { client, requests } = setup({ '/refresh': () => (++tries === 1 ? failure() : json(200, tokens('t2'))) })
+    client.save(tokens('t1'))
+    assert.equal(await client.refresh(), null)
+    assert.deepEqual(requests, ['POST /refresh t1', 'POST /refresh t1'])
+    assert.equal(client.session().access_token, 't2')
+  }
 })
 
-test('an answer that was lost is asked for again with the same token', async () => {
-  let tries = 0
-  const { client, requests } = setup({
-    '/refresh': () => {
-      if (++tries === 1) throw new TypeError('Failed to fetch')
-      return json(200, tokens('t2'))
-    },
+test('what the second try is answered counts', async () => {
+  for (const [answer, session, heard] of [[() => refused('token_reused'), undefined, ['token_reused']], [() => refused('store_unavailable'), 't1', []]]) {
+    let tries = 0
+    const { client, requests, events } = setup({ '/refresh': () => (++tries === 1 ? lost() : answer()) })
+    client.save(tokens('t1'))
+    assert.equal((await client.refresh()).status, answer().status)
+    assert.deepEqual(requests, ['POST /refresh t1', 'POST /refresh t1'])
+    assert.equal(client.session()?.access_token, session)
+    assert.deepEqual(events, heard)
+  }
+})
+
+const hang = () => new Promise(() => {})
+const hangInBody = (status) => (_, { signal }) => new Response(new ReadableStream({
+  start: (controller) => signal.addEventListener('abort', () => controller.error(signal.reason)),
+}), { status })
+
+for (const [name, options, limit] of [['4 s', {}, 4000], ['what was configured', { timeout: 600 }, 600]]) {
+  test(`a server that hangs gets two tries, and each has ${name}`, async (t) => {
+    const pass = mockTime(t)
+    const { client, requests, signals, events } = setup({ '/refresh': hang }, { client: options })
+    client.save(tokens('t1'))
+    let result = 'waits'
+    client.refresh().then(() => { result = 'done' }, (error) => { result = error.name })
+    await pass(limit - 20)
+    assert.deepEqual([requests.length, result], [1, 'waits'])
+    await pass(40)
+    assert.deepEqual([requests.length, signals[0].aborted, result], [2, true, 'waits'])
+    await pass(limit - 60)
+    assert.equal(result, 'waits')
+    await pass(80)
+    assert.deepEqual([requests.length, signals[1].aborted, result], [2, true, 'TimeoutError'])
+    assert.equal(client.session().access_token, 't1')
+    assert.deepEqual(events, [])
   })
+}
+
+for (const [name, first] of [['not answered', hang], ['answered by half', hangInBody(200)], ['refused by half', hangInBody(401)]]) {
+  test(`if the first try is ${name}, the second one has all of its time, and its answer counts`, async (t) => {
+    const pass = mockTime(t)
+    const second = held()
+    let tries = 0
+    const { client } = setup({ '/refresh': (...args) => (++tries === 1 ? first(...args) : second.route()) }, { client: { timeout: 1000 } })
+    client.save(tokens('t1'))
+    let result = 'waits'
+    client.refresh().then((refusal) => { result = refusal }, (error) => { result = error.name })
+    await pass(980)
+    assert.equal(tries, 1)
+    await pass(40)
+    assert.equal(tries, 2)
+    await pass(940)
+    assert.equal(result, 'waits')
+    second.answer(() => json(200, tokens('t2')))
+    await pass(0)
+    assert.equal(result, null)
+    assert.equal(client.session().access_token, 't2')
+  })
+}
+
+test('an answer in time stops the clock', async (t) => {
+  const pass = mockTime(t)
+  const { client, signals } = setup({ '/refresh': () => json(200, tokens('t2')) })
   client.save(tokens('t1'))
-  assert.equal(await client.refresh(), null)
-  assert.deepEqual(requests, ['POST /refresh t1', 'POST /refresh t1'])
-  assert.equal(client.session().access_token, 't2')
+  const refreshed = client.refresh()
+  await pass(20)
+  assert.equal(await refreshed, null)
+  await pass(5000)
+  assert.equal(signals[0].aborted, false)
 })
 
-test('without a network the session is kept, and the error is the caller’s', async () => {
-  const { client, events, get } = setup({ '/a': () => refused('token_expired'), '/refresh': () => { throw new TypeError('Failed to fetch') } })
-  client.save(tokens('t1'))
-  await assert.rejects(get('/a'), TypeError)
-  assert.deepEqual(events, [])
-  assert.equal(client.session().access_token, 't1')
+// ---- Several tabs ------------------------------------------------------------------------------------------
+
+test('two tabs at once make one refresh, with Web Locks', async () => {
+  const locks = webLocks()
+  browser(locks)
+  const shared = storage()
+  const written = []
+  const noting = { ...shared, setItem: (key, value) => { written.push(key); shared.setItem(key, value) } }
+  const routes = { '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) }
+  const [one, two] = [setup(routes, { storage: noting, delay: 20 }), setup(routes, { storage: noting, delay: 25 })]
+  one.client.save(tokens('t1'))
+  const answers = await Promise.all([one.get('/a'), two.get('/a'), one.get('/a')])
+  assert.ok(answers.every((answer) => answer.ok))
+  assert.deepEqual(refreshes(one, two), ['POST /refresh t1'])
+  assert.deepEqual(locks.held, ['ginrefresh', 'ginrefresh'])
+  assert.deepEqual(written, ['ginrefresh', 'ginrefresh'])
 })
 
-test('the new token of AutoRefresh is taken over, but not over a newer one', async () => {
+test('without Web Locks, two tabs at once make one refresh', async () => {
+  browser(undefined)
+  const shared = storage()
+  const routes = { '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) }
+  const [one, two] = [setup(routes, { storage: shared, delay: 20 }), setup(routes, { storage: shared, delay: 25 })]
+  one.client.save(tokens('t1'))
+  const answers = await Promise.all([one.get('/a'), two.get('/a'), one.get('/a')])
+  assert.ok(answers.every((answer) => answer.ok))
+  assert.deepEqual(refreshes(one, two), ['POST /refresh t1'])
+  assert.equal(shared.getItem('ginrefresh.lease'), null)
+})
+
+test('without Web Locks, two tabs that write the lease at the same moment make one refresh', async () => {
+  browser(undefined)
+  const shared = storage()
+  let early = true // the second tab reads before the first one writes
+  const stale = {
+    ...shared,
+    getItem: (key) => (early && key.endsWith('.lease') ? null : shared.getItem(key)),
+    setItem: (key, value) => { early = false; shared.setItem(key, value) },
+  }
+  const routes = { '/refresh': () => json(200, tokens('t2')) }
+  const [one, two] = [setup(routes, { storage: shared }), setup(routes, { storage: stale })]
+  one.client.save(tokens('t1'))
+  assert.deepEqual(await Promise.all([one.client.refresh(), two.client.refresh()]), [null, null])
+  assert.deepEqual([one.requests, two.requests], [[], ['POST /refresh t1']]) // the last one to write has it
+  assert.equal(one.client.session().access_token, 't2')
+  assert.equal(shared.getItem('ginrefresh.lease'), null)
+})
+
+test('the lease is released, however the refresh ends', async () => {
+  browser(undefined)
+  for (const answer of [() => json(200, tokens('t2')), () => refused('token_revoked'), () => refused('store_unavailable'), lost]) {
+    let during = null
+    const { client, storage: shared } = setup({ '/refresh': () => { during = shared.getItem('ginrefresh.lease'); return answer() } })
+    client.save(tokens('t1'))
+    await client.refresh().catch(() => {})
+    assert.notEqual(during, null)
+    assert.equal(shared.getItem('ginrefresh.lease'), null)
+  }
+})
+
+test('the lease is left alone if another tab has it by now', async () => {
+  browser(undefined)
+  const { client, storage: shared } = setup({ '/refresh': () => { shared.setItem('ginrefresh.lease', 'another'); return json(200, tokens('t2')) } })
+  client.save(tokens('t1'))
+  await client.refresh()
+  assert.equal(shared.getItem('ginrefresh.lease'), 'another')
+})
+
+// dying returns a tab that takes the lease, and leaves it behind when it is dead.
+function dying(shared, options) {
+  let dead = false
+  const write = (name) => (...args) => { if (!dead) shared[name](...args) }
+  const tab = setup({ '/refresh': hang }, { ...options, storage: { getItem: shared.getItem, setItem: write('setItem'), removeItem: write('removeItem') } })
+  return { ...tab, die: () => { dead = true } }
+}
+
+for (const [name, options, term] of [['4 s', {}, 10000], ['20 s', { timeout: 20000 }, 42000]]) {
+  test(`with a time limit of ${name}, the lease of a dead tab is taken over when it expires, and not before`, async (t) => {
+    const pass = mockTime(t)
+    browser(undefined)
+    const shared = storage()
+    const [one, two] = [dying(shared, { client: options }), setup({ '/refresh': () => json(200, tokens('t2')) }, { storage: shared, client: options })]
+    one.client.save(tokens('t1'))
+    one.client.refresh().catch(() => {})
+    await pass(60)
+    assert.deepEqual(one.requests, ['POST /refresh t1'])
+    one.die()
+    let result = 'waits'
+    two.client.refresh().then((refusal) => { result = refusal })
+    await pass(term - 60)
+    assert.deepEqual([two.requests, result], [[], 'waits'])
+    await pass(240)
+    assert.deepEqual([two.requests, result], [['POST /refresh t1'], null])
+    assert.equal(two.client.session().access_token, 't2')
+    assert.equal(shared.getItem('ginrefresh.lease'), null)
+  })
+
+  test(`with a time limit of ${name}, the lease lasts for both tries of a tab that lives`, async (t) => {
+    const pass = mockTime(t)
+    browser(undefined)
+    const shared = storage()
+    const [one, two] = [setup({ '/refresh': hang }, { storage: shared, client: options }), setup({ '/refresh': () => json(200, tokens('t2')) }, { storage: shared, client: options })]
+    one.client.save(tokens('t1'))
+    let error
+    one.client.refresh().catch((reason) => { error = reason })
+    // A tab in the background: its timer is late, and the lease is almost over by then.
+    await pass(0)
+    t.mock.timers.tick(term - 100)
+    two.client.refresh()
+    await pass(term - 2000 - 100)
+    assert.deepEqual([one.requests.length, two.requests.length, error], [2, 0, undefined])
+    await pass(400)
+    assert.equal(error.name, 'TimeoutError')
+    assert.deepEqual(two.requests, ['POST /refresh t1'])
+  })
+}
+
+test('the lease of a dead tab is taken over if the clock was set back', async (t) => {
+  browser(undefined)
+  const shared = storage()
+  const one = dying(shared)
+  let pass = mockTime(t)
+  one.client.save(tokens('t1'))
+  one.client.refresh().catch(() => {})
+  await pass(60)
+  one.die()
+  t.mock.timers.reset()
+  pass = mockTime(t, -3600000)
+  const two = setup({ '/refresh': () => json(200, tokens('t2')) }, { storage: shared })
+  two.client.refresh()
+  await pass(240)
+  assert.deepEqual(two.requests, ['POST /refresh t1'])
+})
+
+test('sessions under different keys do not wait for each other', async () => {
+  for (const locks of [webLocks(), undefined]) {
+    browser(locks)
+    const shared = storage()
+    const slow = held()
+    const one = setup({ '/refresh': slow.route }, { storage: shared })
+    const two = setup({ '/refresh': () => json(200, tokens('b2')) }, { storage: shared, client: { key: 'other' } })
+    one.client.save(tokens('a1'))
+    two.client.save(tokens('b1'))
+    const waiting = one.client.refresh()
+    await slow.asked
+    assert.equal(await two.client.refresh(), null)
+    assert.deepEqual([one.client.session().access_token, two.client.session().access_token], ['a1', 'b2'])
+    slow.answer(() => json(200, tokens('a2')))
+    await waiting
+  }
+})
+
+test('onChange hears of every change, and of those of other tabs', async (t) => {
+  const listeners = storageListeners(t)
+  const changes = []
+  const onChange = (session, elsewhere) => changes.push([session?.access_token ?? null, elsewhere])
+  const { client, storage: shared } = setup({ '/refresh': () => json(200, tokens('t2')), '/logout': () => json(204) }, { client: { onChange } })
+  client.save(tokens('t1'))
+  await client.refresh()
+  await client.logout()
+  assert.deepEqual(changes.splice(0), [['t1', false], ['t2', false], [null, false]])
+
+  const other = setup({}, { storage: shared })
+  const tell = listeners[0]
+  other.client.save(tokens('t3'))
+  tell({ key: 'ginrefresh' })
+  tell({ key: 'something else' })
+  shared.removeItem('ginrefresh')
+  tell({ key: null }) // all of the storage was cleared
+  assert.deepEqual(changes, [['t3', true], [null, true]])
+})
+
+test('the new token of AutoRefresh is taken over, but not over a newer one', async (t) => {
+  t.mock.timers.enable({ apis: ['Date'], now: 1700000000000 })
   const renewed = (token) => json(200, {}, { Authorization: `Bearer ${token}` })
   const one = setup({ '/a': () => renewed('t2') })
   one.client.save(tokens('t1'))
+  const { login, refresh_expires_at: deadline } = one.client.session()
+  t.mock.timers.tick(100000)
   await one.get('/a')
-  assert.equal(one.client.session().access_token, 't2')
-  assert.ok(Math.abs(one.client.session().expires_at - Date.now() - 60000) < 2000)
+  const session = one.client.session()
+  assert.deepEqual([session.access_token, session.login], ['t2', login])
+  assert.deepEqual([session.expires_at, session.refresh_expires_at], [Date.now() + 60000, deadline])
 
   const late = setup({ '/a': () => { late.client.save(tokens('t3')); return renewed('t2') } })
   late.client.save(tokens('t1'))
   await late.get('/a')
   assert.equal(late.client.session().access_token, 't3')
+
+  const none = setup({ '/a': () => renewed('t2') })
+  await none.get('/a')
+  assert.equal(none.client.session(), null)
 })
 
-test('logout forgets the session unless the server could not', async () => {
-  const down = setup({ '/logout': () => refused('store_unavailable') })
-  down.client.save(tokens('t1'))
-  assert.equal((await down.client.logout()).status, 503)
-  assert.ok(down.client.session())
-
-  const over = setup({ '/logout': () => refused('refresh_expired') })
-  over.client.save(tokens('t1'))
-  await over.client.logout()
-  assert.equal(over.client.session(), null)
-})
+// ---- axios -------------------------------------------------------------------------------------------------
 
 // The snippets of docs/client.md, as they stand there.
 async function snippet(name, client) {
