@@ -49,8 +49,14 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (int, error) {
 	flag.Parse()
-	// The tests mostly wait for tokens to expire, so more of them fit than there are processors.
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	err := errors.Join(
+		// The tests mostly wait for tokens to expire, so more of them fit than there are processors.
+		flag.Set("test.parallel", "4"),
+		// The tests build and run the server, its page and node. Without this log go test never caches a result, as
+		// it cannot know when those have changed.
+		flag.Set("test.testlogfile", ""),
+	)
+	if err != nil {
 		return 0, err
 	}
 	folder, err := os.MkdirTemp("", "browsertest")
@@ -272,9 +278,7 @@ func (tb *tab) note(origin string, event any) {
 	case *runtime.EventExceptionThrown:
 		tb.problems = append(tb.problems, "exception: "+e.ExceptionDetails.Text)
 	case *runtime.EventConsoleAPICalled:
-		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
-			tb.problems = append(tb.problems, fmt.Sprintf("console.%s was called", e.Type))
-		}
+		tb.problems = append(tb.problems, fmt.Sprintf("console.%s was called", e.Type))
 	case *log.EventEntryAdded:
 		// A 401 is no mistake of the page's: the browser notes each that it hears.
 		if e.Entry.Source == log.EntrySourceNetwork && strings.Contains(e.Entry.Text, "401") {
@@ -351,27 +355,48 @@ func (tb *tab) click(id string) {
 	tb.do(chromedp.Click(chromedp.ID(id), chromedp.NodeVisible))
 }
 
+// seen is a condition: people can see the element, and it has a text.
+func seen(id string) string {
+	return `document.getElementById("` + id + `").checkVisibility({ opacityProperty: true, visibilityProperty: true }) && document.getElementById("` + id + `").textContent !== ""`
+}
+
 func (tb *tab) waitState(state string) {
 	tb.t.Helper()
-	tb.wait("the session is "+state, `document.documentElement.dataset.state === "`+state+`"`)
+	shown := seen("state")
+	if state == "none" || state == "ended" {
+		shown = seen("lead")
+	}
+	tb.wait("the session is "+state, `document.documentElement.dataset.state === "`+state+`" && `+shown)
 }
 
 func (tb *tab) waitResult(key string) {
 	tb.t.Helper()
-	tb.wait("the page says "+key, `document.getElementById("result").dataset.key === "`+key+`"`)
+	tb.wait("the page says "+key, `document.getElementById("result").dataset.key === "`+key+`" && `+seen("result"))
+}
+
+// waitProblem waits for the message of the login form.
+func (tb *tab) waitProblem(text string) {
+	tb.t.Helper()
+	tb.wait("the page says "+text, seen("problem")+` && document.getElementById("problem").textContent.includes("`+text+`")`)
 }
 
 // login logs in with the keyboard alone.
 func (tb *tab) login(name string) {
 	tb.t.Helper()
+	tb.enter(name, name)
+	tb.waitSignedIn()
+}
+
+// enter fills in the login form and sends it with the keyboard alone.
+func (tb *tab) enter(name, password string) {
+	tb.t.Helper()
 	tb.wait("the form is there", `document.getElementById("login").getClientRects().length > 0`)
 	tb.do(
 		chromedp.SetValue(chromedp.ID("username"), name),
-		chromedp.SetValue(chromedp.ID("password"), name),
+		chromedp.SetValue(chromedp.ID("password"), password),
 		chromedp.Focus(chromedp.ID("password")),
 		chromedp.KeyEvent("\r"),
 	)
-	tb.waitSignedIn()
 }
 
 // waitSignedIn does not care whether the token has expired meanwhile, as on a busy machine it may.

@@ -1,13 +1,21 @@
 package browsertest
 
 import (
+	"cmp"
+	_ "embed"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 )
+
+//go:embed checks.js
+var checks string
 
 var looks = []struct {
 	name string
@@ -23,8 +31,8 @@ var looks = []struct {
 	{"phone-dark-chinese", look{width: 320, height: 640, scale: 2, mobile: true, dark: true, language: "zh-CN"}, true},
 }
 
-// TestLooks takes the pictures for people to look at, and checks what a program can of how the page looks: that
-// it does not scroll sideways, and the rules of axe (contrast, names, roles, …).
+// TestLooks takes the pictures for people to look at, and checks what a program can: the rules of axe (contrast,
+// names, roles, …), those of checks.js (nothing cut off, nothing untranslated, …), and the Tab key.
 func TestLooks(t *testing.T) {
 	t.Parallel()
 	axe, err := os.ReadFile(filepath.Join("node_modules", "axe-core", "axe.min.js"))
@@ -34,30 +42,37 @@ func TestLooks(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			tb := newProfile(t, url).open(l.look)
-			shoot := func(state string) {
+			check := func(state string) {
 				t.Helper()
-				tb.screenshot(l.name+"-"+state, true)
 				if l.axe {
 					tb.checkAxe(string(axe))
 				}
-				if tb.eval(`document.scrollingElement.scrollWidth > innerWidth`) == "true" {
-					t.Errorf("%s: the page scrolls sideways: %s", state, tb.eval(`document.scrollingElement.scrollWidth`))
+				for _, problem := range object[[]string](tb, fmt.Sprintf("%s.look(%d, %q)", checks, l.width, cmp.Or(l.language, "en"))) {
+					t.Errorf("%s: %s", state, problem)
 				}
 			}
+			shoot := func(state string) {
+				t.Helper()
+				tb.screenshot(l.name+"-"+state, true)
+				check(state)
+			}
 			shoot("1-start")
+			tb.checkTab()
+			tb.enter("admin", "wrong")
+			tb.waitProblem("")
+			check("wrong password")
 			tb.login("admin")
+			tb.checkTab()
 			tb.click("do-refresh")
 			tb.waitResult("refreshed")
 			tb.click("do-parallel")
 			tb.waitResult("parallelOne")
 			tb.waitState("expired")
-			if l.axe {
-				shoot("2-expired")
-			}
+			shoot("2-expired")
 			tb.click("do-protected")
 			tb.waitResult("saidHelloRefreshed")
 			tb.click("do-refresh")
-			tb.waitResult("refreshed")
+			tb.waitResult("refreshedSame")
 			shoot("3-session")
 			tb.click("do-replay")
 			tb.waitState("ended")
@@ -81,7 +96,8 @@ func (tb *tab) checkAxe(axe string) {
 		tb.do(chromedp.Evaluate[chromedp.Void](axe))
 	}
 	violations, err := chromedp.Run(tb.ctx, chromedp.Evaluate[[]violation](
-		`axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }).then((r) => r.violations)`,
+		`axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], rules: { "target-size": { enabled: true } } })
+			.then((r) => r.violations)`,
 		chromedp.EvalAwaitPromise))
 	if err != nil {
 		tb.t.Fatal(err)
@@ -91,6 +107,34 @@ func (tb *tab) checkAxe(axe string) {
 			tb.t.Errorf("axe: %s: %s\n%s\n%s", v.ID, v.Help, node.HTML, node.Summary)
 		}
 	}
+}
+
+// checkTab goes through the page by the Tab key. It has to reach everything, and each thing has to show that it did.
+func (tb *tab) checkTab() {
+	tb.t.Helper()
+	type element struct{ Name, Problem string }
+	reached := map[string]bool{}
+	for around := 0; around < 3; {
+		tb.do(chromedp.KeyEvent("\t"))
+		focused := object[*element](tb, checks+".focused()")
+		if focused == nil { // between the last and the first
+			around++
+			continue
+		}
+		if reached[focused.Name] {
+			break
+		}
+		reached[focused.Name] = true
+		if focused.Problem != "" {
+			tb.t.Errorf("by the Tab key: %s %s", focused.Name, focused.Problem)
+		}
+	}
+	for _, name := range object[[]string](tb, checks+".reachable()") {
+		if !reached[name] {
+			tb.t.Errorf("the Tab key does not reach %s", name)
+		}
+	}
+	tb.eval(`document.activeElement.blur()`)
 }
 
 // TestLanguage changes it by the switch, and keeps it.
@@ -105,15 +149,19 @@ func TestLanguage(t *testing.T) {
 	again.wait("it is kept", `document.documentElement.lang === "en"`)
 }
 
-// TestTranslations has every text in both languages, with the same values in it.
+// TestTranslations finds every text that the page uses in both languages, with the same values in it, and no other.
 func TestTranslations(t *testing.T) {
-	source, err := os.ReadFile(filepath.Join("..", "page", "i18n.js"))
-	if err != nil {
-		t.Fatal(err)
+	sources := map[string]string{}
+	for _, name := range []string{"i18n.js", "index.html", "app.js", "timeline.js"} {
+		source, err := os.ReadFile(filepath.Join("..", "page", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[name] = string(source)
 	}
 	texts := map[string]map[string]string{}
 	language := ""
-	for line := range strings.Lines(string(source)) {
+	for line := range strings.Lines(sources["i18n.js"]) {
 		line = strings.TrimSpace(line)
 		switch name, rest, found := strings.Cut(line, ": '"); {
 		case strings.HasPrefix(line, "const ") && strings.HasSuffix(line, "= {"):
@@ -123,25 +171,88 @@ func TestTranslations(t *testing.T) {
 			language = ""
 		case found && language != "":
 			texts[language][name] = strings.TrimSuffix(rest, "',")
+		case language != "" && line != "":
+			t.Errorf("this line is no text: %s", line)
 		}
 	}
 	if len(texts["en"]) < 100 {
 		t.Fatalf("found %d English texts", len(texts["en"]))
 	}
+	values := regexp.MustCompile(`\{\w+\}`)
 	for key, english := range texts["en"] {
 		chinese, found := texts["zh"][key]
 		if !found {
 			t.Errorf("%s is not in Chinese", key)
+			continue
 		}
-		for _, value := range []string{"{n}", "{ok}", "{distinct}", "{time}", "{msg}", "{status}", "{code}", "{mode}", "{total}", "{state}"} {
-			if strings.Contains(english, value) != strings.Contains(chinese, value) {
-				t.Errorf("%s: %s is in one language only", key, value)
-			}
+		if e, c := set(values.FindAllString(english, -1)), set(values.FindAllString(chinese, -1)); !maps.Equal(e, c) {
+			t.Errorf("%s has the values %v in English and %v in Chinese", key, e, c)
+		}
+		if !regexp.MustCompile(`\p{Han}`).MatchString(chinese) || regexp.MustCompile(`\p{Han}`).MatchString(english) {
+			t.Errorf("%s: %q and %q are not English and Chinese", key, english, chinese)
 		}
 	}
 	for key := range texts["zh"] {
 		if _, found := texts["en"][key]; !found {
 			t.Errorf("%s is not in English", key)
+		}
+	}
+	checkUses(t, texts["en"], sources)
+}
+
+func set(list []string) map[string]bool {
+	all := map[string]bool{}
+	for _, one := range list {
+		all[one] = true
+	}
+	return all
+}
+
+// families are texts whose names the page puts together from a prefix and one of these.
+var families = map[string][]string{
+	"over_":  ended,
+	"mark_":  ended,
+	"short_": {"alive", "expired", "over", "grace", "replaced", "revoked"},
+	"":       {"alive", "expired", "over", "grace", "replaced", "revoked", "ended", "single", "pair", "accessToken", "refreshToken"},
+}
+
+// ended is how a session can end: by the codes after which client.js gives up, or by a logout.
+var ended = []string{"logout", "logout_all", "token_missing", "token_invalid", "token_revoked", "token_reused", "refresh_expired", "subject_refused"}
+
+// checkUses compares the texts that the page uses with those that there are, and their values with those that it gives.
+func checkUses(t *testing.T, texts map[string]string, sources map[string]string) {
+	t.Helper()
+	used := map[string]bool{}
+	for _, match := range regexp.MustCompile(`data-i18n(?:-label)?="([^"]*)"`).FindAllStringSubmatch(sources["index.html"], -1) {
+		used[match[1]] = true
+	}
+	scripts := sources["app.js"] + sources["timeline.js"]
+	for _, match := range regexp.MustCompile(`\b(?:t|say)\((?:'(?:good|bad|)', )?'(\w+)'(?:\)|, \{([^}]*)\})`).FindAllStringSubmatch(scripts, -1) {
+		key, given := match[1], map[string]bool{}
+		used[key] = true
+		for _, value := range regexp.MustCompile(`(?:^|,)\s*(\w+)`).FindAllStringSubmatch(match[2], -1) {
+			given["{"+value[1]+"}"] = true
+		}
+		for _, value := range regexp.MustCompile(`\{\w+\}`).FindAllString(texts[key], -1) {
+			if !given[value] {
+				t.Errorf("%s is used without %s", key, value)
+			}
+		}
+	}
+	for prefix, names := range families {
+		for _, name := range names {
+			used[prefix+name] = true
+		}
+	}
+	for key := range used {
+		if _, found := texts[key]; !found {
+			t.Errorf("the page uses %s, which is no text", key)
+		}
+	}
+	for key := range texts {
+		// Any other use is of a name that is written out somewhere, or of an optional text: claim_exp.
+		if !used[key] && !strings.Contains(scripts, "'"+key+"'") && !strings.HasPrefix(key, "claim_") && !strings.HasPrefix(key, "hint_") {
+			t.Errorf("the page does not use %s", key)
 		}
 	}
 }

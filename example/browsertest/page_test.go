@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/network"
@@ -56,6 +58,7 @@ func TestStory(t *testing.T) {
 			}
 
 			// Twenty refreshes at once give one successor.
+			one.waitState("expired")
 			before, sent := len(one.kept().Tokens), one.sent("POST /refresh")
 			one.click("do-parallel")
 			want := 20
@@ -73,6 +76,13 @@ func TestStory(t *testing.T) {
 			}
 			one.wait("the timeline has one more", fmt.Sprintf(`JSON.parse(localStorage.getItem("ginrefresh.history")).tokens.length === %d`, before+1))
 
+			// Within the grace of that refresh the token is returned again.
+			one.click("do-refresh")
+			one.waitResult("refreshedSame")
+			if n := len(one.kept().Tokens); n != before+1 {
+				t.Errorf("%d tokens after a refresh within the grace, not %d", n, before+1)
+			}
+
 			// Two tabs refresh at once: one does, and neither is logged out.
 			bothRefresh(t, one, two, 1)
 			one.screenshot("mode-"+mode.name, true)
@@ -81,6 +91,7 @@ func TestStory(t *testing.T) {
 			if mode.cookies {
 				one.click("do-replay")
 				one.waitResult("replayCookies")
+				one.waitState("expired")
 				oneSuccessor(t, one, url)
 			} else {
 				one.click("do-replay")
@@ -287,9 +298,8 @@ func TestReload(t *testing.T) {
 func TestWrongPassword(t *testing.T) {
 	t.Parallel()
 	tb := newProfile(t, serve(t)).open(desktop)
-	tb.eval(`document.getElementById("password").value = "wrong"`)
-	tb.eval(`document.querySelector("#login button").click()`)
-	tb.wait("the page says so", `document.getElementById("problem").textContent === "wrong name or password"`)
+	tb.enter("admin", "wrong")
+	tb.waitProblem("wrong name or password")
 	tb.waitState("none")
 }
 
@@ -306,21 +316,40 @@ func TestServerGone(t *testing.T) {
 	tb.waitState("alive")
 }
 
+// pageFiles are the page's files and their types.
+var pageFiles = map[string]string{
+	"/":            "text/html; charset=utf-8",
+	"/app.js":      "text/javascript; charset=utf-8",
+	"/client.js":   "text/javascript; charset=utf-8",
+	"/history.js":  "text/javascript; charset=utf-8",
+	"/i18n.js":     "text/javascript; charset=utf-8",
+	"/timeline.js": "text/javascript; charset=utf-8",
+	"/style.css":   "text/css; charset=utf-8",
+	"/icon.svg":    "image/svg+xml",
+}
+
+// TestFirstVisit loads the page's files and the settings, and nothing else.
+func TestFirstVisit(t *testing.T) {
+	t.Parallel()
+	tb := newProfile(t, serve(t)).open(desktop)
+	tb.waitState("none")
+	time.Sleep(300 * time.Millisecond) // for a request that should not be
+	want := map[string]bool{"GET /settings": true}
+	for path := range pageFiles {
+		want["GET "+path] = true
+	}
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	if got := set(tb.requests); !maps.Equal(got, want) {
+		t.Errorf("the page requests %v, want %v", got, want)
+	}
+}
+
 // TestHeaders is the page as its server sends it.
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	url := serve(t, "-ttl", "90s", "-refresh-ttl", "10m", "-grace", "0")
-	types := map[string]string{
-		"/":            "text/html; charset=utf-8",
-		"/app.js":      "text/javascript; charset=utf-8",
-		"/client.js":   "text/javascript; charset=utf-8",
-		"/history.js":  "text/javascript; charset=utf-8",
-		"/i18n.js":     "text/javascript; charset=utf-8",
-		"/timeline.js": "text/javascript; charset=utf-8",
-		"/style.css":   "text/css; charset=utf-8",
-		"/icon.svg":    "image/svg+xml",
-	}
-	for path, contentType := range types {
+	for path, contentType := range pageFiles {
 		answer, _ := get(t, url+path, nil)
 		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != contentType {
 			t.Errorf("%s: %s, %s", path, answer.Status, answer.Header.Get("Content-Type"))
@@ -360,7 +389,7 @@ func TestClient(t *testing.T) {
 	need(t, err == nil, "node")
 	_, err = os.Stat(filepath.Join("node_modules", "axios"))
 	need(t, err == nil, "axios (npm ci)")
-	if output, err := exec.Command(node, "--test", "client.test.js").CombinedOutput(); err != nil {
+	if output, err := exec.Command(node, "--test", "--test-timeout=60000", "client.test.js").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, output)
 	}
 }

@@ -95,10 +95,11 @@ async function renewedByCookie() {
 }
 
 async function refresh() {
+  const before = newest()
   const refusal = await client.refresh()
   if (refusal) return refused(refusal, await bodyOf(refusal))
   await known
-  say('good', 'refreshed', { n: history.read().tokens.length })
+  say('good', newest() === before ? 'refreshedSame' : 'refreshed', { n: history.read().tokens.length })
 }
 
 // parallel goes past client.js, which would send one: it is the server that keeps them from forking the session.
@@ -132,13 +133,17 @@ async function parallel() {
   $('result').dataset.distinct = distinct
 }
 
-// replay sends a token that was replaced before the last one. If there is none yet, it makes one.
+// replay sends a token that was replaced longer ago than the grace. If there is none yet, it makes one, and waits.
 async function replay() {
   if (settings.cookies) return say('', 'replayCookies')
-  let token
-  while (!(token = history.replayable(history.read(), grace, Date.now()))) {
+  if (history.read().tokens.length < 2) {
     const refusal = await client.refresh()
     if (refusal) return refused(refusal, await bodyOf(refusal))
+  }
+  let token
+  while (!(token = history.replayable(history.read(), grace, Date.now()))) {
+    if (said?.key !== 'replayWaits') say('', 'replayWaits')
+    await new Promise((resolve) => setTimeout(resolve, 100))
   }
   const response = await loggedFetch('/refresh', { method: 'POST', headers: bearer(token) })
   const { code } = await bodyOf(response)

@@ -31,7 +31,11 @@ export function add(session, claims, refreshClaims) {
   const id = (refreshClaims ?? claims).jti
   let history = read()
   if (history?.sid !== claims.sid) history = { sid: claims.sid, subject: claims.sub, ended: null, tokens: [] }
-  if (history.tokens.some((token) => token.id === id)) return
+  const known = history.tokens.find((token) => token.id === id)
+  if (known) { // the server returned it again, within the grace of the last refresh
+    known.session = session.id
+    return write(history)
+  }
   const now = Date.now()
   history.tokens.push({
     id,
@@ -81,9 +85,12 @@ export function stateOf(history, i, grace, now) {
   return now < history.deadline ? 'expired' : 'over'
 }
 
-/** The text of a token to replay: one that gets its successor no more. Undefined if there is none yet. */
+/** The text of a token to replay: one that was replaced longer ago than the grace. Undefined if there is none yet. */
 export function replayable(history, grace, now) {
   const late = now - 500 // the server's clock is not this one
-  const token = history.tokens.slice(0, -1).findLast((_, i) => i < history.tokens.length - 2 || late > graceEnd(history, i, grace))
+  const { tokens } = history
+  const last = tokens.length - 1
+  // Of a token before the last one replaced, the server knows only that it was replaced before that was issued.
+  const token = tokens.slice(0, -1).findLast((_, i) => late > tokens[i + 1 < last ? last - 1 : last].at + grace)
   return token?.refresh ?? token?.access
 }
