@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Some tests build and run other programs. Without this log go test never caches a result, as it cannot know
+	// when those programs have changed.
+	if err := flag.Set("test.testlogfile", ""); err != nil {
+		panic(err)
+	}
 	gin.SetMode(gin.TestMode)
 	m.Run()
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -30,6 +31,16 @@ const (
 	issuer   = "https://we.example"
 	audience = "api"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// The tests run scripts and go test. Without this log go test never caches a result, as it cannot know when those
+	// have changed.
+	if err := flag.Set("test.testlogfile", ""); err != nil {
+		panic(err)
+	}
+	m.Run()
+}
 
 // job is what the scripts are asked to do: to verify tokens by a secret or from a JWKS address, and to sign claims.
 type job struct {
