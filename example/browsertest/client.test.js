@@ -164,6 +164,15 @@ for (const code of ['token_expired', 'token_missing']) {
   })
 }
 
+test('with cookies, a session whose cookies are gone is over', async () => {
+  const { client, requests, events, get } = setup({ '/a': () => refused('token_missing'), '/refresh': () => refused('token_missing') })
+  client.save({ expires_in: 60, refresh_expires_in: 600 })
+  assert.equal((await get('/a')).status, 401)
+  assert.deepEqual(requests, ['GET /a', 'POST /refresh'])
+  assert.deepEqual(events, ['token_missing'])
+  assert.equal(client.session(), null)
+})
+
 test('it does not refresh twice for one request', async () => {
   let n = 1
   const { client, requests, get } = setup({ '/a': () => refused('token_expired'), '/refresh': () => json(200, tokens(`t${++n}`)) })
