@@ -5,6 +5,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// A test builds and runs the example. Without this log go test never caches a result, as it cannot know when the
+	// example has changed.
+	if err := flag.Set("test.testlogfile", ""); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 
