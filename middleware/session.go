@@ -331,10 +331,18 @@ func (s *sessions) active(ctx context.Context, t *token) error {
 	return s.stands(ctx, t, nil, now)
 }
 
-// refreshableNow checks what needs no store (R5).
-func (s *sessions) refreshableNow(t *token, now time.Time) error {
+// forRefreshing refuses a token of another kind, and one of the other mode (R1).
+func (s *sessions) forRefreshing(t *token) error {
 	if !t.refreshable() || t.paired != s.pair {
 		return invalid("the token is not for refreshing here")
+	}
+	return nil
+}
+
+// refreshableNow checks what needs no store (R5).
+func (s *sessions) refreshableNow(t *token, now time.Time) error {
+	if err := s.forRefreshing(t); err != nil {
+		return err
 	}
 	return s.inWindow(t, now)
 }
@@ -426,8 +434,8 @@ func remaining(t *token, now time.Time) time.Duration {
 
 // confirm verifies a token that AutoRefresh need not refresh. Unlike verify it ends the session on reuse (R8).
 func (s *sessions) confirm(ctx context.Context, t *token, w *watch) error {
-	if !t.refreshable() || t.paired != s.pair {
-		return invalid("the token is not for refreshing here")
+	if err := s.forRefreshing(t); err != nil {
+		return err
 	}
 	g := w.glance()
 	if g.passes() {

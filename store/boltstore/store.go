@@ -38,6 +38,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
 	"github.com/ginrefresh/ginrefresh/store/internal/expiring"
 )
 
@@ -138,7 +139,7 @@ func (s *Store) Self() any { return s }
 //   - After a disk error that leaves the file in doubt, every further swap fails until the store is opened again.
 //     Reads go on, and everything that was answered true stays in force.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	if err := ended(ctx); err != nil {
+	if err := deadline.Ended(ctx); err != nil {
 		return false, err
 	}
 	if len(key) > maxKey {
@@ -165,18 +166,6 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	default:
 		return false, ctx.Err()
 	}
-}
-
-// ended returns the error of a context that has ended. It asks the clock as well: after the process was stopped,
-// the deadline may have passed before the timer of the context has fired.
-func ended(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if late(ctx) {
-		return context.DeadlineExceeded
-	}
-	return nil
 }
 
 // late reports whether the deadline of the context has passed.
@@ -273,7 +262,7 @@ func (s *Store) commitOnce(batch []*swap) (again []*swap) {
 func (s *Store) decide(batch []*swap) (changes map[string]change, waiting []*swap) {
 	changes = make(map[string]change, len(batch))
 	for _, sw := range batch {
-		if err := ended(sw.ctx); err != nil {
+		if err := deadline.Ended(sw.ctx); err != nil {
 			sw.answer <- answer{err: err}
 			continue
 		}

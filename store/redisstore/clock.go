@@ -1,9 +1,6 @@
 package redisstore
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // maxReadingAge bounds how far the two clocks can drift apart before a swap relies on a reading: even a clock that is
 // being slewed gains or loses no more than 30 ms in a minute.
@@ -28,15 +25,4 @@ func (r *reading) limit(deadline, now time.Time) int64 {
 	}
 	// Through now, as a deadline without a monotonic clock reading can only be compared with the time of day.
 	return r.micros + now.Sub(r.arrived).Microseconds() + deadline.Sub(now).Microseconds()
-}
-
-// ended returns why ctx is over, or nil. It does not wait for ctx's timer, which fires late in a process that was stopped.
-func ended(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
-	return nil
 }

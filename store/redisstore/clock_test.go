@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
 )
 
 func TestLimit(t *testing.T) {
@@ -49,8 +51,8 @@ func TestEnded(t *testing.T) {
 		{cancelled, context.Canceled},
 		{silent{later, time.Now()}, context.DeadlineExceeded},
 	} {
-		if got := ended(test.ctx); got != test.want {
-			t.Errorf("ended(%v) = %v, want %v", test.ctx, got, test.want)
+		if got := deadline.Ended(test.ctx); got != test.want {
+			t.Errorf("deadline.Ended(%v) = %v, want %v", test.ctx, got, test.want)
 		}
 	}
 }

@@ -31,6 +31,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
 )
 
 const (
@@ -269,7 +271,7 @@ func (s *Store) lookUp(keys, values []string) (missing []int) {
 // After an error other than a reply of Redis the outcome is unknown until the deadline: the swap may have been made and
 // its answer lost, or may still be made. After the deadline the outcome no longer changes.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	if err := ended(ctx); err != nil {
+	if err := deadline.Ended(ctx); err != nil {
 		return false, err
 	}
 	ctx, cancel := bounded(ctx)
@@ -281,7 +283,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	// A swap is tried again only if Redis says that it has changed nothing; otherwise the second try could find the new
 	// value of the first, and report false. Redis answers "too late" in time if the reading was missing or wrong. The one
 	// in its answer is right, whatever other swaps have read from other servers meanwhile.
-	if err == nil && verdict == swapTooLate && ended(ctx) == nil {
+	if err == nil && verdict == swapTooLate && deadline.Ended(ctx) == nil {
 		asked = time.Now()
 		verdict, _, err = s.swap(ctx, name, old, new, expiry, clock)
 	}

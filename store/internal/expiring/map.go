@@ -13,6 +13,8 @@ import (
 	"time"
 
 	gocache "github.com/patrickmn/go-cache"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
 )
 
 const (
@@ -102,22 +104,11 @@ func (m *Map) CompareAndSwap(ctx context.Context, key, old, value string, expire
 	if m.shards[i].peek(key) != old {
 		return false, nil
 	}
-	if err := ended(ctx); err != nil {
+	if err := deadline.Ended(ctx); err != nil {
 		return false, err
 	}
 	m.set(i, key, value, expires)
 	return true, nil
-}
-
-// ended returns why ctx is over, or nil. It does not wait for ctx's timer, which fires late in a process that was stopped.
-func ended(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
-	return nil
 }
 
 // Set sets key to value, expiring at expires. Where that is past, the key is absent afterwards.

@@ -1,0 +1,18 @@
+// Package deadline tells the stores whether a swap may still take effect.
+package deadline
+
+import (
+	"context"
+	"time"
+)
+
+// Ended returns why ctx is over, or nil. It does not wait for ctx's timer, which fires late in a process that was stopped.
+func Ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
