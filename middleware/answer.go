@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
-// tokenAnswer is the body of a login's and a refresh's answer (RFC 6749 §5.1). With cookies it has no tokens.
-type tokenAnswer struct {
+// tokenResponse is the body of the response to a login or refresh (RFC 6749 §5.1). With cookies it has no tokens.
+type tokenResponse struct {
 	AccessToken      string `json:"access_token,omitempty"`
 	TokenType        string `json:"token_type"`
 	ExpiresIn        int64  `json:"expires_in"`
@@ -18,9 +20,9 @@ type tokenAnswer struct {
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`
 }
 
-// answerTokens answers with tokens. sent is the token of a cookie that came with the request, if any.
+// answerTokens responds with tokens. sent is the token of a cookie that came with the request, if any.
 func (a *Auth) answerTokens(c *gin.Context, tokens Tokens, sent string) {
-	answer := tokenAnswer{
+	response := tokenResponse{
 		TokenType:        "Bearer",
 		ExpiresIn:        secondsUntil(tokens.ExpiresAt),
 		RefreshExpiresIn: secondsUntil(tokens.RefreshUntil),
@@ -28,15 +30,14 @@ func (a *Auth) answerTokens(c *gin.Context, tokens Tokens, sent string) {
 	if a.cookies != nil {
 		a.cookies.set(c, tokens, sent)
 	} else {
-		answer.AccessToken, answer.RefreshToken = tokens.AccessToken, tokens.RefreshToken
+		response.AccessToken, response.RefreshToken = tokens.AccessToken, tokens.RefreshToken
 	}
-	c.JSON(http.StatusOK, answer)
+	c.JSON(http.StatusOK, response)
 }
 
-// SetCookies sets the cookies that LoginHandler would, after a login of another kind that ends in an answer
-// of its own, as a redirect. It ends the session of the cookie that came with the request, unless the tokens are
-// of that session (R16); if the store fails at that, it sets nothing and returns an [*Error]. It panics without
-// [Config].Cookie.
+// SetCookies sets the cookies that LoginHandler sets, for another kind of login with its own response, such as a
+// redirect. It ends the session of the cookie that came with the request, unless the tokens belong to that session
+// (R16). If the store fails, SetCookies sets nothing and returns an [*Error]. It panics without [Config].Cookie.
 func (a *Auth) SetCookies(c *gin.Context, tokens Tokens) error {
 	if a.cookies == nil {
 		panic("middleware: SetCookies needs Config.Cookie")
@@ -51,79 +52,71 @@ func (a *Auth) SetCookies(c *gin.Context, tokens Tokens) error {
 
 func secondsUntil(t time.Time) int64 { return max(0, t.Unix()-time.Now().Unix()) }
 
-// forbidStoring keeps tokens, and answers about them, out of caches (RFC 6749 §5.1).
+// forbidStoring keeps tokens, and responses about them, out of caches (RFC 6749 §5.1).
 func forbidStoring(c *gin.Context) {
 	c.Header("Cache-Control", "no-store")
 	c.Header("Pragma", "no-cache")
 }
 
-// errorAnswer is the body of every refusal.
-type errorAnswer struct {
-	Error       string `json:"error,omitempty"`
-	Description string `json:"error_description"`
-	Code        Code   `json:"code"`
-}
-
-// refusal is an error's answer, made once: whoever floods a server with bad tokens gets no work out of it.
-type refusal struct {
-	of        *Error
+// errorResponse is the encoded response for an error. Those in the error table are encoded once, because a flood of bad
+// tokens should cost the server little.
+type errorResponse struct {
 	body      []byte
-	challenge []string
+	challenge []string // WWW-Authenticate; nil: none
 }
 
-// jsonType is the Content-Type that gin's JSON has.
-var jsonType = []string{"application/json; charset=utf-8"}
-
-func prepareRefusals(realm string) map[Code]refusal {
-	prepared := map[Code]refusal{}
+func prepareResponses(realm string) map[Code]errorResponse {
+	prepared := map[Code]errorResponse{}
 	for code := range errorTable {
-		prepared[code] = newRefusal(fail(code), realm)
+		prepared[code] = encodeError(newError(code, nil), realm)
 	}
 	return prepared
 }
 
-func newRefusal(e *Error, realm string) refusal {
-	body, _ := json.Marshal(errorAnswer{Error: e.Type, Description: e.Description, Code: e.Code}) // strings only
-	r := refusal{of: e, body: body}
+func encodeError(e *Error, realm string) (r errorResponse) {
+	r.body, _ = json.Marshal(struct { // strings always marshal
+		Error       string `json:"error,omitempty"`
+		Description string `json:"error_description"`
+		Code        Code   `json:"code"`
+	}{e.Type, e.Description, e.Code})
 	if e.Status == http.StatusUnauthorized {
 		r.challenge = []string{e.challenge(realm)}
 	}
 	return r
 }
 
-// refusal returns the prepared one unless e says something of its own.
-func (a *Auth) refusal(e *Error) refusal {
-	if r, ok := a.refusals[e.Code]; ok && r.says(e) {
-		return r
+// errorResponse returns the prepared response, unless e differs from the error table.
+func (a *Auth) errorResponse(e *Error) errorResponse {
+	standard := errorTable[e.Code]
+	if e.Status == standard.Status && e.Type == standard.Type && e.Description == standard.Description && e.MaxAge == 0 {
+		return a.responses[e.Code]
 	}
-	return newRefusal(e, a.realm)
+	return encodeError(e, a.realm)
 }
 
-func (r refusal) says(e *Error) bool {
-	return e.Status == r.of.Status && e.Type == r.of.Type && e.Description == r.of.Description && e.MaxAge == r.of.MaxAge
-}
-
-// answered reports whether the application's code has answered the request itself.
+// answered reports whether the application has written the response itself.
 func answered(c *gin.Context) bool { return c.IsAborted() || c.Writer.Written() }
 
-// refuse ends the request with err, unless it is answered already.
-func (a *Auth) refuse(c *gin.Context, err error) {
+var jsonType = []string{"application/json; charset=utf-8"} // as gin's c.JSON sets it
+
+// answerError ends the request with an error, unless the application has already answered it.
+func (a *Auth) answerError(c *gin.Context, err error) {
 	if answered(c) {
 		c.Abort()
 		return
 	}
 	e := asError(err)
 	c.Abort()
-	answer := a.refusal(e)
+	response := a.errorResponse(e)
 	header := c.Writer.Header()
-	if answer.challenge != nil {
-		header["Www-Authenticate"] = slices.Clone(answer.challenge) // OnError may change it
+	if response.challenge != nil {
+		header["Www-Authenticate"] = slices.Clone(response.challenge) // OnError may change it
 	}
 	switch e.Status {
 	case http.StatusServiceUnavailable:
 		header["Retry-After"] = []string{"1"}
 	case http.StatusInternalServerError:
-		_ = c.Error(err) // the application's own mistake belongs into its log
+		_ = c.Error(err) // the application's mistake belongs in its log
 	}
 	c.Status(e.Status) // also for an OnError that writes nothing
 	if a.onError != nil {
@@ -131,13 +124,16 @@ func (a *Auth) refuse(c *gin.Context, err error) {
 		return
 	}
 	header["Content-Type"] = jsonType
-	_, _ = c.Writer.Write(answer.body) // who sent the request may be gone
+	_, _ = c.Writer.Write(response.body) // the client may have gone
 }
 
-// forget clears the cookies of a session that is known to be over. A token that was merely replaced has a
-// successor, and that may be in the browser already: a slow answer must not clear it.
-func (a *Auth) forget(c *gin.Context, p presented, err error) {
-	if a.cookies != nil && p.byCookie && asError(err).over {
+// reject reports a failed step and answers the request with its error. It clears the cookies of a session that is known
+// to have ended. A token that was only replaced has a successor, which may already be in the browser: a slow response
+// must not clear that.
+func (a *Auth) reject(c *gin.Context, kind EventKind, p presentedToken, t *session.Token, err error) {
+	a.reportRequest(c, kind, t, err)
+	if a.cookies != nil && p.inCookie && asError(err).over {
 		a.cookies.clear(c)
 	}
+	a.answerError(c, err)
 }

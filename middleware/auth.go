@@ -1,30 +1,3 @@
-// Package middleware lets requests through Gin that carry a JWT, for as long as the token lives, swaps
-// expired tokens for new ones inside the refresh window of their session, and revokes.
-//
-// Most programs need [New], the handlers [Auth.LoginHandler], [Auth.RefreshHandler] and
-// [Auth.LogoutHandler], the guard [Auth.Required], and [MustClaims] behind it:
-//
-//	auth, err := middleware.New(middleware.Config{
-//		Keys:         []middleware.Key{{Algorithm: middleware.HS256, Key: secret}},
-//		Store:        store.NewMemory(),
-//		Authenticate: checkPassword,
-//	})
-//	r.POST("/login", auth.LoginHandler)
-//	r.POST("/refresh", auth.RefreshHandler)
-//	r.POST("/logout", auth.LogoutHandler)
-//	api := r.Group("/api", auth.Required())
-//
-// The handlers are made of the steps [Auth.Issue], [Auth.Verify], [Auth.Refresh], [Auth.Logout], which know
-// no HTTP: use them for a WebSocket, for gRPC, or after a login through OAuth.
-//
-// A refresh replaces the token. The replaced one still passes for the grace of 10 seconds, and its refresh
-// gives the same successor again, as does a refresh of that successor; after that the return of the replaced
-// token counts as theft and ends the session. So a client must keep the newest token it got, and all its tabs
-// must share it.
-//
-// With [Config].Pair a login gives an access and a refresh token, and what is said here of a replaced token
-// is said of the latter. With [Config].Cookie tokens travel in cookies. R1 to R16 in these comments are the
-// rules in docs/model.md.
 package middleware
 
 import (
@@ -35,19 +8,22 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
-// Auth issues, verifies, refreshes and revokes tokens. It is made by [New], used by many goroutines at once,
-// and not to be copied.
+// Auth issues, verifies, refreshes and revokes tokens. Use [New] to create one. It is safe for concurrent use and must
+// not be copied.
 type Auth struct {
-	sessions     sessions
-	codec        codec
+	rules        *session.Rules
+	codec        session.Codec
 	verifier     atomic.Pointer[verifier]
 	cacheSize    int
-	sources      []Source   // of a request's token
-	headers      []Source   // those that refresh and logout look into as well
+	sources      []Source   // where a request's token may be
+	headers      []Source   // the headers among them, which refresh and logout read as well
 	cookies      *cookieJar // nil: tokens travel in headers and bodies
 	protection   *http.CrossOriginProtection
 	authenticate func(c *gin.Context) (Identity, error)
@@ -55,122 +31,94 @@ type Auth struct {
 	onError      func(c *gin.Context, err *Error)
 	onEvent      func(ctx context.Context, e Event)
 	realm        string
-	refusals     map[Code]refusal
+	responses    map[Code]errorResponse
 }
 
 // New returns an Auth, or one error that lists every mistake in the configuration (R15).
 func New(config Config) (*Auth, error) {
 	config = config.withDefaults()
-	keys, err := config.validate()
+	keys, protection, err := config.validate()
 	if err != nil {
 		return nil, err
 	}
 	auth := &Auth{
-		sessions: sessions{
-			blacklist:   newBlacklist(config.Store, config.StoreTimeout),
-			ttl:         config.TTL,
-			refreshTTL:  config.RefreshTTL,
-			idleTTL:     config.IdleTTL,
-			grace:       config.Grace,
-			leeway:      config.Leeway,
-			pair:        config.Pair,
-			keepOnReuse: config.KeepSessionOnReuse,
-			server:      randomText(serverBytes),
-		},
-		codec:        codec{issuer: config.Issuer, audience: config.Audience},
+		rules:        session.New(config.rules()),
+		codec:        session.Codec{Issuer: config.Issuer, Audience: config.Audience},
+		cacheSize:    config.TokenCache,
 		sources:      config.Sources,
 		headers:      config.headerSources(),
+		protection:   protection,
 		authenticate: config.Authenticate,
 		reload:       config.Reload,
 		onError:      config.OnError,
 		onEvent:      config.OnEvent,
 		realm:        config.Realm,
-		refusals:     prepareRefusals(config.Realm),
-		cacheSize:    config.TokenCache,
+		responses:    prepareResponses(config.Realm),
 	}
 	auth.verifier.Store(newVerifier(keys, auth.cacheSize))
-	if auth.protection, err = config.protection(); err != nil {
-		return nil, err
-	}
 	if config.Cookie != nil {
 		auth.cookies = newCookieJar(*config.Cookie, config.Pair)
-		auth.sources = append(slices.Clone(auth.sources), FromCookie(auth.cookies.name))
+		auth.sources = append(slices.Clone(auth.sources), FromCookie(auth.cookies.access.Name))
 	}
 	return auth, nil
 }
 
-// SetKeys replaces the keys while requests run: the first one signs from now on, all verify. A token whose
-// key is gone is refused at once, so keep the old key for as long as its sessions are to live. Keys that can
-// sign cannot be replaced by keys that cannot, nor the other way round where there is no Store. If it fails,
-// nothing has changed.
-func (a *Auth) SetKeys(keys []Key) error {
-	set, wrong := newKeySet(keys)
-	_, blind := a.sessions.store.(noStore)
-	switch {
-	case wrong != nil:
-	case set.signer == nil && a.verifier.Load().keys.signer != nil:
-		wrong = []error{errors.New("Keys[0] is public only, but this Auth issues tokens")}
-	case set.signer != nil && blind:
-		wrong = []error{errors.New("Keys[0] can sign, but this Auth ignores revocations: DangerouslyIgnoreRevocation is for public keys")}
-	}
-	if wrong != nil {
-		return joinMistakes(wrong)
-	}
-	a.verifier.Store(newVerifier(set, a.cacheSize))
-	return nil
-}
-
-// Tokens is what a login or a refresh gives the client.
+// Tokens are the result of a login or a refresh.
 type Tokens struct {
-	// AccessToken is used on requests until ExpiresAt. In one-token mode it is also what is refreshed.
+	// AccessToken is used on requests until ExpiresAt. In one-token mode it is also the token to refresh.
 	AccessToken string
 	ExpiresAt   time.Time
 
-	// RefreshToken is what is refreshed in pair mode, "" in one-token mode.
+	// RefreshToken is the token to refresh in pair mode, "" in one-token mode.
 	RefreshToken string
 
-	// RefreshUntil is the session's deadline: then only a login helps.
+	// RefreshUntil is the session's deadline. After that the user must log in again.
 	RefreshUntil time.Time
 
-	// Claims are those of AccessToken.
+	// Claims are the claims of AccessToken.
 	Claims Claims
 }
 
-// Issue starts a session for somebody whose identity the application has checked, and returns its first
-// tokens. It fails with an [*Error] if the store does, and with another error if the identity is unusable:
-// no subject, claims that are no JSON object, take a reserved name or make the token longer than 8 KiB.
+// Issue starts a session for a user whose identity the application has checked, and returns its first tokens. The error
+// is an [*Error] if the store fails, and another error if the identity cannot be used: it has no subject, or its claims
+// are not a JSON object, use a reserved name or make the token longer than 8 KiB.
 //
-// LoginHandler refuses a login whose subject was revoked while the password was checked (R12). Issue cannot
-// know when a check began, so call it right after the check.
+// LoginHandler refuses a login whose subject was revoked while the password was checked (R12). Issue does not know when
+// the check began, so call it right after the check.
 func (a *Auth) Issue(ctx context.Context, id Identity) (Tokens, error) {
-	tokens, t, err := a.issue(ctx, id, login{began: a.sessions.instant(0)})
+	tokens, t, err := a.issue(ctx, id, session.Login{Began: a.rules.Now()})
 	a.report(ctx, "", EventLogin, t, err)
 	return tokens, err
 }
 
-func (a *Auth) issue(ctx context.Context, id Identity, l login) (tokens Tokens, t *token, err error) {
-	if id.Subject == "" {
-		return Tokens{}, nil, errors.New("middleware: Identity.Subject is empty: it must say who logs in")
+func (a *Auth) issue(ctx context.Context, id Identity, l session.Login) (tokens Tokens, t *session.Token, err error) {
+	if id.Subject == "" || !utf8.ValidString(id.Subject) { // two subjects must not become one in JSON
+		return Tokens{}, nil, errors.New("middleware: Identity.Subject is empty or not valid UTF-8: it must be the user's id")
 	}
-	if err := checkText("Identity.Subject", id.Subject); err != nil {
+	l.Subject = id.Subject
+	if l.Own, err = encodeClaims(id.Claims); err != nil {
 		return Tokens{}, nil, err
 	}
-	l.subject = id.Subject
-	if l.own, err = ownMembers(id.Claims); err != nil {
+	if l.TTL, l.RefreshTTL, err = a.lifetimes(id); err != nil {
 		return Tokens{}, nil, err
 	}
-	if l.ttl, l.refreshTTL, err = a.lifetimes(id); err != nil {
-		return Tokens{}, nil, err
-	}
-	if t, err = a.sessions.start(ctx, l); err != nil {
-		return Tokens{}, nil, err
+	if t, err = a.rules.Login(ctx, l); err != nil {
+		return Tokens{}, nil, fromVerdict(err)
 	}
 	tokens, err = a.sign(a.verifier.Load(), t)
 	return tokens, t, err
 }
 
-// lifetimes are the configured ones or what the login asks for, if that is shorter (R13). Tokens of a
-// session never outlive a window that is shorter than they are.
+func encodeClaims(claims any) ([]byte, error) {
+	own, err := session.EncodeClaims(claims)
+	if err != nil {
+		return nil, fmt.Errorf("middleware: %w", err)
+	}
+	return own, nil
+}
+
+// lifetimes returns the configured lifetimes, or those of the identity where they are shorter (R13). A token never
+// outlives a refresh window that is shorter than TTL.
 func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error) {
 	shorter := func(asked, configured time.Duration) time.Duration {
 		if asked == 0 {
@@ -178,44 +126,43 @@ func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error)
 		}
 		return min(asked.Truncate(time.Second), configured)
 	}
-	refreshTTL = shorter(id.RefreshTTL, a.sessions.refreshTTL)
-	ttl = min(shorter(id.TTL, a.sessions.ttl), refreshTTL)
+	refreshTTL = shorter(id.RefreshTTL, a.rules.RefreshTTL)
+	ttl = min(shorter(id.TTL, a.rules.TTL), refreshTTL)
 	if ttl < time.Second {
-		return 0, 0, fmt.Errorf("middleware: Identity.TTL %v and RefreshTTL %v: a lifetime is at least one second", id.TTL, id.RefreshTTL)
+		return 0, 0, fmt.Errorf("middleware: Identity.TTL is %v and RefreshTTL %v: a lifetime is at least one second", id.TTL, id.RefreshTTL)
 	}
 	return ttl, refreshTTL, nil
 }
 
-var errVerifyOnly = errors.New("middleware: this Auth has public keys only: it verifies tokens and cannot issue any")
+var errVerifyOnly = errors.New("middleware: this Auth has only public keys: it verifies tokens and cannot issue any")
 
-// sign makes the client's answer of a session's newest token. A step signs with the keys that it verified with:
-// were it to sign with newer ones, a token of a key that leaked would get a successor that outlives the key (R1a).
-func (a *Auth) sign(v *verifier, t *token) (tokens Tokens, err error) {
-	signer := v.keys.signer
-	if signer == nil {
+// sign makes the client's answer from the newest token of a session. A step signs with the keys that it verified with.
+// With newer keys, a token whose key has leaked would get a successor that outlives the key (R1a).
+func (a *Auth) sign(v *verifier, t *session.Token) (tokens Tokens, err error) {
+	if !v.keys.CanSign() {
 		return Tokens{}, errVerifyOnly
 	}
-	tokens.RefreshUntil = time.Unix(t.deadline, 0)
-	if t.kind == refreshKind {
-		if tokens.RefreshToken, err = a.codec.encode(signer, t); err != nil {
-			return Tokens{}, err
+	tokens.RefreshUntil = time.Unix(t.Deadline, 0)
+	if t.Kind == session.RefreshToken {
+		if tokens.RefreshToken, err = a.codec.Encode(v.keys, t); err != nil {
+			return Tokens{}, fmt.Errorf("middleware: %w", err)
 		}
-		t = companion(t)
+		t = t.AccessToken()
 	}
-	if tokens.AccessToken, err = a.codec.encode(signer, t); err != nil {
+	if tokens.AccessToken, err = a.codec.Encode(v.keys, t); err != nil {
+		return Tokens{}, fmt.Errorf("middleware: %w", err)
+	}
+	if err := a.cookies.checkSize(tokens); err != nil {
 		return Tokens{}, err
 	}
-	if err := a.cookies.fits(tokens); err != nil {
-		return Tokens{}, err
-	}
-	t.owner = a
+	t.Owner = a
 	tokens.Claims = claimsOf(t)
 	tokens.ExpiresAt = tokens.Claims.ExpiresAt
 	return tokens, nil
 }
 
-// Verify returns the claims of a token that is good for a request, as [Auth.Required] does (R1–R4). The
-// error is an [*Error].
+// Verify returns the claims of a token that is good for a request. It applies the same rules as [Auth.Required]
+// (R1–R4). The error is an [*Error].
 func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 	t, err := a.verify(ctx, text)
 	if err != nil {
@@ -225,41 +172,20 @@ func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 	return claimsOf(t), nil
 }
 
-// decode returns what a genuine token says.
-func (a *Auth) decode(text string) (*token, error) {
-	t, _, err := a.recall(a.verifier.Load(), text)
-	return t, err
-}
-
-// recall returns what a genuine token says, and its watch if it came before and is in the cache.
-func (a *Auth) recall(v *verifier, text string) (*token, *watch, error) {
-	hash := v.cache.hash(text)
-	if known := v.cache.get(hash, text); known != nil {
-		return &known.token, &known.watch, nil
-	}
-	t, err := a.codec.decode(v.keys, text)
-	if err != nil {
-		return nil, nil, err
-	}
-	t.owner = a
-	v.cache.put(hash, text, t, &a.sessions.blacklist)
-	return t, nil, nil
-}
-
-// verify returns the token with the error where it is genuine, for the report.
-func (a *Auth) verify(ctx context.Context, text string) (*token, error) {
-	t, w, err := a.recall(a.verifier.Load(), text)
+// verify returns a genuine token even with an error, for the report.
+func (a *Auth) verify(ctx context.Context, text string) (*session.Token, error) {
+	t, memo, err := a.decode(a.verifier.Load(), text)
 	if err != nil {
 		return nil, err
 	}
-	return t, a.sessions.verify(ctx, t, w)
+	return t, fromVerdict(a.rules.Verify(ctx, t, memo))
 }
 
-// Refresh swaps a token, expired or not, for the next one of its session (R5–R10); in pair mode a refresh
-// token for the next pair. A token that was itself made by a refresh less than [Config].Grace ago is returned
-// again (R6a). The error is an [*Error] unless Reload's claims are unusable.
+// Refresh exchanges a token, expired or not, for the next one of its session (R5–R10), and in pair mode a refresh token
+// for the next pair. If the token was itself returned by a refresh less than [Config].Grace ago, Refresh returns it
+// again (R6a). The error is an [*Error] unless the claims from Reload cannot be used.
 //
-// A token that comes back after it was replaced ends its session even if ctx is cancelled meanwhile; that
+// A token that is presented long after it was replaced ends its session, even if ctx is cancelled in the meantime. That
 // takes no longer than [Config].StoreTimeout.
 func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
 	tokens, t, err := a.refresh(ctx, text)
@@ -267,120 +193,121 @@ func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
 	return tokens, err
 }
 
-func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *token, error) {
+func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *session.Token, error) {
 	v := a.verifier.Load()
-	t, _, err := a.recall(v, text)
+	t, _, err := a.decode(v, text)
 	if err != nil {
 		return Tokens{}, nil, err
 	}
-	tokens, _, err := a.swap(ctx, v, t)
+	tokens, _, err := a.replace(ctx, v, t)
 	return tokens, t, err
 }
 
-// swap refreshes t. unanswerable reports that it failed because the answer could not be made, and so for no fault
-// of the token.
-func (a *Auth) swap(ctx context.Context, v *verifier, t *token) (tokens Tokens, unanswerable bool, err error) {
-	renewal, err := a.sessions.refresh(ctx, t)
+// replace refreshes a token. noAnswer reports that it failed because Reload or signing did, so the token itself is fine.
+func (a *Auth) replace(ctx context.Context, v *verifier, t *session.Token) (tokens Tokens, noAnswer bool, err error) {
+	refresh, err := a.rules.BeginRefresh(ctx, t)
 	if err != nil {
-		return Tokens{}, false, err
+		return Tokens{}, false, fromVerdict(err)
 	}
-	own := t.own
+	own := t.Own
 	if a.reload != nil {
-		if own, err = a.reloaded(ctx, t); err != nil {
+		if own, err = a.reloadClaims(ctx, t); err != nil {
 			return Tokens{}, !hasCode(err, CodeSubjectRefused), err
 		}
-		if err := renewal.look(); err != nil { // much may have happened while Reload took its time
-			return Tokens{}, false, err
+		if err := refresh.Recheck(); err != nil { // Reload may have taken long
+			return Tokens{}, false, fromVerdict(err)
 		}
 	}
-	err = renewal.finish(func(next *token) (err error) {
-		next.own = own
+	err = refresh.Commit(func(next *session.Token) (err error) {
+		next.Own = own
 		tokens, err = a.sign(v, next)
-		unanswerable = err != nil
+		noAnswer = err != nil
 		return err
 	})
 	if err != nil {
-		return Tokens{}, unanswerable, err
+		return Tokens{}, noAnswer, fromVerdict(err)
 	}
 	return tokens, false, nil
 }
 
-// renew is refresh for a token that has expired or has less than within left, and verify for all others: then
-// it returns no tokens. So it does for one that still lives if Reload or signing fails.
-func (a *Auth) renew(ctx context.Context, text string, within time.Duration) (Tokens, *token, error) {
+// autoRefresh refreshes a token that has expired or has less than within left. It verifies all others, and returns no
+// tokens for them. A token that is still alive is only verified if Reload or signing fails.
+func (a *Auth) autoRefresh(ctx context.Context, text string, within time.Duration) (Tokens, *session.Token, error) {
 	v := a.verifier.Load()
-	t, w, err := a.recall(v, text)
+	t, memo, err := a.decode(v, text)
 	if err != nil {
 		return Tokens{}, nil, err
 	}
-	if due, must := a.sessions.due(t, within); due {
-		tokens, unanswerable, err := a.swap(ctx, v, t)
-		if must || !unanswerable {
+	if needed, expired := a.rules.NeedsRefresh(t, within); needed {
+		tokens, noAnswer, err := a.replace(ctx, v, t)
+		if expired || !noAnswer {
 			return tokens, t, err
 		}
 	}
-	return Tokens{}, t, a.sessions.confirm(ctx, t, w)
+	return Tokens{}, t, fromVerdict(a.rules.VerifyUnrefreshed(ctx, t, memo))
 }
 
-func (a *Auth) reloaded(ctx context.Context, t *token) ([]byte, error) {
+func (a *Auth) reloadClaims(ctx context.Context, t *session.Token) ([]byte, error) {
 	claims, err := a.reload(ctx, claimsOf(t))
 	switch {
 	case errors.Is(err, ErrRefused):
-		return nil, failed(CodeSubjectRefused, err)
+		return nil, newError(CodeSubjectRefused, err)
 	case err != nil:
-		return nil, failed(CodeStoreUnavailable, err)
+		return nil, newError(CodeStoreUnavailable, err)
 	}
-	return ownMembers(claims)
+	return encodeClaims(claims)
 }
 
-// Logout ends the session of a token (R11): any genuine one of the session, expired or replaced as well, until the
-// last token of the session is dead. To end one that is ended already is no error. When Logout returns nil, no
-// server that shares the store accepts any token of the session. It runs to its end within
-// [Config].StoreTimeout even if ctx is cancelled. The error is an [*Error].
+// Logout ends the session of a token (R11). It takes any genuine token of the session, even an expired or replaced one,
+// until the last token of the session has expired. Ending a session twice is not an error. When Logout returns nil, no
+// server that shares the store accepts any token of the session. Logout runs to its end within [Config].StoreTimeout
+// even if ctx is cancelled. The error is an [*Error].
 func (a *Auth) Logout(ctx context.Context, text string) error {
 	t, err := a.logout(ctx, text)
 	a.report(ctx, "", EventLogout, t, err)
 	return err
 }
 
-func (a *Auth) logout(ctx context.Context, text string) (*token, error) {
-	t, err := a.decode(text)
+func (a *Auth) logout(ctx context.Context, text string) (*session.Token, error) {
+	return a.end(ctx, text, a.rules.Logout)
+}
+
+func (a *Auth) logoutEverywhere(ctx context.Context, text string) (*session.Token, error) {
+	return a.end(ctx, text, a.rules.LogoutEverywhere)
+}
+
+func (a *Auth) end(ctx context.Context, text string, rule func(context.Context, *session.Token) error) (*session.Token, error) {
+	t, _, err := a.decode(a.verifier.Load(), text)
 	if err != nil {
 		return nil, err
 	}
-	return t, a.sessions.logout(ctx, t)
+	return t, fromVerdict(rule(ctx, t))
 }
 
-func (a *Auth) logoutAll(ctx context.Context, text string) (*token, error) {
-	t, err := a.decode(text)
-	if err != nil {
-		return nil, err
-	}
-	return t, a.sessions.logoutAll(ctx, t)
-}
-
-// RevokeSession ends a session by its id ([Claims].SessionID), for a list of devices or an administrator. It
-// remembers that for as long as a session lives by the configured lifetimes. Like [Auth.Logout] it does not stop
-// when ctx is cancelled. The error is an [*Error].
+// RevokeSession ends a session by its id ([Claims].SessionID), for a list of devices or for an administrator. The
+// blacklist remembers it for as long as a session lives with the configured lifetimes. Like [Auth.Logout] it does not
+// stop when ctx is cancelled. The error is an [*Error].
 func (a *Auth) RevokeSession(ctx context.Context, sessionID string) error {
-	if sessionID == "" {
-		return errors.New("middleware: RevokeSession was given no session")
+	err := error(newError(CodeServerError, errors.New("middleware: RevokeSession needs a session id")))
+	if sessionID != "" {
+		err = fromVerdict(a.rules.RevokeSession(ctx, sessionID))
 	}
-	err := a.sessions.revokeSession(ctx, sessionID)
-	a.report(ctx, "", EventLogout, &token{session: sessionID}, err)
+	a.report(ctx, "", EventLogout, &session.Token{Session: sessionID}, err)
 	return err
 }
 
-// RevokeSubject revokes all sessions of a subject that have begun (R12): after a change of password, say. Call it
-// after the new password is stored. A login afterwards works at once, but for LoginHandler on another server within
-// two seconds: that answers 503, as it cannot tell which password it has checked. RevokeSubject remembers the
-// revocation for as long as a session lives by the configured lifetimes: see docs/deployment.md before you shorten
-// these. Like [Auth.Logout] it does not stop when ctx is cancelled. The error is an [*Error].
+// RevokeSubject revokes all sessions of a subject that have begun (R12), for example after a password change. Call it
+// after the new password is stored. A login afterwards works at once, except through LoginHandler on another server
+// within two seconds: that answers 503, because it cannot tell which password it has checked.
+//
+// The blacklist remembers the revocation for as long as a session lives with the configured lifetimes: see
+// docs/deployment.md before you shorten them. Like [Auth.Logout] RevokeSubject does not stop when ctx is cancelled. The
+// error is an [*Error].
 func (a *Auth) RevokeSubject(ctx context.Context, subject string) error {
-	if subject == "" {
-		return errors.New("middleware: RevokeSubject was given no subject")
+	err := error(newError(CodeServerError, errors.New("middleware: RevokeSubject needs a subject")))
+	if subject != "" {
+		err = fromVerdict(a.rules.RevokeSubject(ctx, subject))
 	}
-	err := a.sessions.revokeSubject(a.sessions.visit(context.WithoutCancel(ctx)), subject)
-	a.report(ctx, "", EventLogoutAll, &token{subject: subject}, err)
+	a.report(ctx, "", EventLogoutAll, &session.Token{Subject: subject}, err)
 	return err
 }

@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -117,7 +116,7 @@ func TestACachedTokenEndsWithItsSession(t *testing.T) {
 				for range 3 {
 					w.verifies(a, tokens.AccessToken, "")
 				}
-				if _, watch, _ := a.recall(a.verifier.Load(), tokens.AccessToken); watch == nil {
+				if _, memo, _ := a.decode(a.verifier.Load(), tokens.AccessToken); memo == nil {
 					w.t.Fatal("the token is not in the cache")
 				}
 				var started, done sync.WaitGroup
@@ -142,17 +141,16 @@ func TestACachedTokenEndsWithItsSession(t *testing.T) {
 	}
 }
 
-func TestTheCacheKeepsGenuineTokensThatComeAgainAndNoOthers(t *testing.T) {
+func TestTheCacheTakesGenuineTokensThatComeAgain(t *testing.T) {
 	inBubble(t, func(w world) {
 		a := w.server(func(c *Config) { c.TokenCache = 100 })
-		cache := a.verifier.Load().cache
 		token := w.login(a, Identity{}).AccessToken
 		for range 3 {
 			w.verifies(a, token[:len(token)-4]+"AAAA", CodeTokenInvalid)
 		}
 		w.verifies(a, token, "")
-		if n := cache.tokens.EstimatedSize(); n != 0 {
-			w.t.Errorf("%d tokens are kept, though none came twice", n)
+		if hits, misses := a.CacheStats(); hits != 0 || misses != 1 {
+			w.t.Errorf("%d hits and %d misses, want 0 and 1: forged tokens don't count", hits, misses)
 		}
 		for range 1000 {
 			token := w.login(a, Identity{}).AccessToken
@@ -160,25 +158,9 @@ func TestTheCacheKeepsGenuineTokensThatComeAgainAndNoOthers(t *testing.T) {
 			w.verifies(a, token, "")
 			w.verifies(a, token, "")
 		}
-		// By chance a trace may be taken for another token's.
+		// By chance a token is taken for one that was seen before.
 		if hits, misses := a.CacheStats(); hits < 990 || hits > 1010 || hits+misses != 3001 {
 			w.t.Errorf("%d hits and %d misses, want about 1000 and 2001", hits, misses)
-		}
-		cache.tokens.CleanUp()
-		if n := cache.tokens.EstimatedSize(); n == 0 || n > 100 {
-			w.t.Errorf("%d tokens are kept, want 1 to 100", n)
-		}
-		inFront := 0
-		for i := range cache.front {
-			if v := cache.front[i].Load(); v != nil {
-				inFront++
-				if _, kept := cache.tokens.GetEntryQuietly(cache.hash(v.text)); !kept {
-					w.t.Error("a token is in front that is no longer kept")
-				}
-			}
-		}
-		if inFront == 0 {
-			w.t.Error("no token is in front")
 		}
 	})
 }
@@ -191,7 +173,7 @@ func TestR1_ACachedTokenIsTakenByItsWholeText(t *testing.T) {
 		for range 2 * usesUntilWatched {
 			w.verifies(a, token, "")
 		}
-		for i := range len(token) - signatureTail {
+		for i := range len(token) - 16 { // the cache hashes the last 16 bytes
 			if altered := token[:i] + "A" + token[i+1:]; altered != token {
 				w.verifies(a, altered, CodeTokenInvalid)
 			}
@@ -200,58 +182,6 @@ func TestR1_ACachedTokenIsTakenByItsWholeText(t *testing.T) {
 		w.verifies(a, "A"+token, CodeTokenInvalid)
 		w.verifies(a, token, "")
 	})
-}
-
-// crowd uses n tokens in turn until each was used the given number of times, and returns the share of hits.
-func crowd(c *tokenCache, name string, n, times int) float64 {
-	none := &blacklist{}
-	hits := 0
-	for range times {
-		for i := range n {
-			text := fmt.Sprintf("%s %016d", name, i)
-			hash := c.hash(text)
-			if c.get(hash, text) != nil {
-				hits++
-			} else {
-				c.put(hash, text, &token{}, none)
-			}
-		}
-	}
-	return float64(hits) / float64(n*times)
-}
-
-// Tokens by far too many cost few looks, and do not keep the cache from those that come afterwards.
-func TestTheCacheIsSparedWhatItCannotHold(t *testing.T) {
-	c := newTokenCache(1000)
-	looked := func() (n int) {
-		for i := range uint64(1024) {
-			if c.share.has(i << shareBits) {
-				n++
-			}
-		}
-		return n
-	}
-	if crowd(c, "few", 500, 20) < 0.8 || looked() != 1024 {
-		t.Fatalf("for few tokens %d of 1024 are looked for", looked())
-	}
-	crowd(c, "many", 200_000, 2)
-	const least, times = 1024 / leastShare, 20
-	lowest, sum := looked(), 0
-	for i := range times { // now and then a few samples mislead it, for one decision
-		crowd(c, fmt.Sprint("many ", i), 10_000, 1)
-		lowest = min(lowest, looked())
-		sum += looked()
-	}
-	if lowest != least || sum > times*2*least {
-		t.Errorf("for many tokens %d of 1024 are looked for at the least and %d on average, want %d", lowest, sum/times, least)
-	}
-	crowd(c, "few again", 500, 1000)
-	if looked() != 1024 {
-		t.Errorf("for few tokens again %d of 1024 are looked for", looked())
-	}
-	if hits := crowd(c, "few again", 500, 1); hits < 0.9 {
-		t.Errorf("%.0f %% of few tokens are found, want nearly all", 100*hits)
-	}
 }
 
 func TestNoHandlerChangesWhatAnotherSees(t *testing.T) {

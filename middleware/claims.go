@@ -7,40 +7,42 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
-// Claims is what a verified token says. It is a copy: changing it changes nothing.
+// Claims are the claims of a verified token. It is a copy: changing it does not affect the token.
 type Claims struct {
-	Subject      string    // sub: whose session it is
-	SessionID    string    // sid: the session, the same in all its tokens
-	ID           string    // jti: this token
+	Subject      string    // sub: the user's id
+	SessionID    string    // sid: the same in all tokens of the session
+	ID           string    // jti: unique for each token
 	IssuedAt     time.Time // iat
 	ExpiresAt    time.Time // exp
 	AuthTime     time.Time // auth_time: when the subject logged in
 	RefreshUntil time.Time // refresh_exp: the session's deadline
 
-	token *token
+	token *session.Token
 }
 
-func claimsOf(t *token) Claims {
+func claimsOf(t *session.Token) Claims {
 	return Claims{
-		Subject:      t.subject,
-		SessionID:    t.session,
-		ID:           t.id,
-		IssuedAt:     time.Unix(t.iat, 0),
-		ExpiresAt:    time.Unix(t.exp, 0),
-		AuthTime:     time.Unix(t.authTime, 0),
-		RefreshUntil: time.Unix(t.deadline, 0),
+		Subject:      t.Subject,
+		SessionID:    t.Session,
+		ID:           t.ID,
+		IssuedAt:     time.Unix(t.IssuedAt, 0),
+		ExpiresAt:    time.Unix(t.ExpiresAt, 0),
+		AuthTime:     time.Unix(t.AuthTime, 0),
+		RefreshUntil: time.Unix(t.Deadline, 0),
 		token:        t,
 	}
 }
 
-// Decode reads the application's own claims, those that [Identity].Claims or Reload gave, into what v points
-// to, by the rules of encoding/json. In an any, numbers become json.Number, so that large integers stay exact.
+// Decode stores the application's own claims, from [Identity].Claims or Reload, in the value that v points to, like
+// encoding/json. In an any, numbers become json.Number, so that large integers stay exact.
 func (c Claims) Decode(v any) error {
 	object := []byte("{}")
 	if c.token != nil {
-		object = append(append([]byte{'{'}, c.token.own...), '}')
+		object = append(append([]byte{'{'}, c.token.Own...), '}')
 	}
 	d := json.NewDecoder(bytes.NewReader(object))
 	d.UseNumber()
@@ -50,40 +52,40 @@ func (c Claims) Decode(v any) error {
 	return nil
 }
 
-// MarshalJSON returns all claims as they stand in the token.
+// MarshalJSON returns all claims exactly as they are in the token.
 func (c Claims) MarshalJSON() ([]byte, error) {
 	if c.token == nil {
 		return []byte("null"), nil
 	}
-	return bytes.Clone(c.token.payload), nil
+	return bytes.Clone(c.token.Payload), nil
 }
 
-// contextKey is where a guard leaves the token that it let through, for the handlers behind it.
+// contextKey is the key under which a guard stores the accepted token in the Gin context.
 type contextKey struct{}
 
-// ClaimsFrom returns the claims of the token that a guard let through, and false where none did: the route
-// has no guard, or [Auth.Optional] saw no token.
+// ClaimsFrom returns the claims of the token that a guard accepted. It returns false if there is none: the route has no
+// guard, or [Auth.Optional] found no token.
 func ClaimsFrom(c *gin.Context) (Claims, bool) {
-	t := letThrough(c)
+	t := acceptedToken(c)
 	if t == nil {
 		return Claims{}, false
 	}
 	return claimsOf(t), true
 }
 
-func letThrough(c *gin.Context) *token {
+func acceptedToken(c *gin.Context) *session.Token {
 	value, _ := c.Get(contextKey{})
-	t, _ := value.(*token)
+	t, _ := value.(*session.Token)
 	return t
 }
 
-// MustClaims is ClaimsFrom for handlers behind [Auth.Required] or [Auth.AutoRefresh]. It panics where no
-// guard ran, as that is a mistake in the routes.
+// MustClaims is ClaimsFrom for handlers behind [Auth.Required] or [Auth.AutoRefresh]. It panics if no guard ran, because
+// that is a mistake in the routes.
 func MustClaims(c *gin.Context) Claims {
 	claims, ok := ClaimsFrom(c)
 	if !ok {
-		panic("middleware: MustClaims on a request that no guard let through: put auth.Required() before " +
-			"this handler, or use ClaimsFrom where the token is optional or the method is OPTIONS")
+		panic("middleware: MustClaims needs a token that a guard accepted: put auth.Required() before this handler, " +
+			"or use ClaimsFrom where the token is optional or the method is OPTIONS")
 	}
 	return claims
 }

@@ -11,24 +11,26 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Cookie says how tokens travel in cookies. They are HttpOnly, Secure, SameSite=Lax and sent with every request.
-// The token that is refreshed lasts until the session's deadline, so that an expired one still reaches the
-// refresh; the access token of pair mode lasts for its TTL. Every login, refresh and logout must come from the
-// site itself or from [Config].TrustedOrigins, as must a WebSocket handshake and every other request that a
-// cookie authenticates and that is not GET, HEAD or OPTIONS; others are answered 403 cross_origin. A login ends
-// the session of the cookie that came with it (R16).
+// Cookie configures tokens in cookies. The cookies are HttpOnly, Secure, SameSite=Lax and sent with every request. The
+// cookie of the token to refresh lasts until the session's deadline, so that an expired token still reaches the refresh.
+// In pair mode the cookie of the access token lasts for its TTL.
+//
+// Every login, refresh and logout must come from the site itself or from [Config].TrustedOrigins. So must a WebSocket
+// handshake, and every other request that a cookie authenticates unless its method is GET, HEAD or OPTIONS. Other
+// requests are answered 403 cross_origin. A login ends the session of the cookie that came with it (R16).
 type Cookie struct {
-	_ [0]func()
+	_ [0]func() // no unkeyed literals
 
-	// Name is the cookie of the token that is used on requests. Default "__Host-access_token"; with Domain
-	// "__Secure-access_token", with Insecure "access_token".
+	// Name is the cookie of the token for requests. Default "__Host-access_token"; with Domain "__Secure-access_token",
+	// with Insecure "access_token".
 	Name string
 
 	// RefreshName is the cookie of the refresh token in pair mode. Default "__Host-refresh_token"; with Domain
 	// "__Secure-refresh_token", with Insecure "refresh_token".
 	RefreshName string
 
-	// Domain lets subdomains have the cookies, and plant them. Default: this host alone, which is safer.
+	// Domain shares the cookies with subdomains, which can then read and set them. Default: this host only, which is
+	// safer.
 	Domain string
 
 	// SameSite is Lax by default.
@@ -58,43 +60,36 @@ func (c Cookie) withDefaults() Cookie {
 	return c
 }
 
-// mistakes returns what is wrong (R15). Browsers would drop such cookies without a word.
-func (c Cookie) mistakes(pair bool) []error {
-	var wrong []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			wrong = append(wrong, fmt.Errorf("Cookie: "+format, args...))
-		}
-	}
+// mistakes returns what is wrong (R15). Browsers would drop such cookies silently.
+func (c Cookie) mistakes(pair bool) (m mistakes) {
 	c = c.withDefaults()
-	check(!c.Insecure || c.SameSite != http.SameSiteNoneMode, "Insecure with SameSite=None: browsers refuse such cookies")
-	check(!pair || c.Name != c.RefreshName, "Name and RefreshName are both %q", c.Name)
+	m.check(!c.Insecure || c.SameSite != http.SameSiteNoneMode, "Cookie: Insecure with SameSite=None: browsers reject such cookies")
+	m.check(!pair || c.Name != c.RefreshName, "Cookie: Name and RefreshName are both %q", c.Name)
 	for _, name := range []string{c.Name, c.RefreshName} {
-		check((&http.Cookie{Name: name, Value: "x", Domain: c.Domain, Path: "/"}).Valid() == nil,
-			"the name %q or the domain %q is not valid in a cookie", name, c.Domain)
+		m.check((&http.Cookie{Name: name, Value: "x", Domain: c.Domain, Path: "/"}).Valid() == nil,
+			"Cookie: the name %q or the domain %q is not valid in a cookie", name, c.Domain)
 		secured := hasPrefix(name, "__Host-") || hasPrefix(name, "__Secure-")
-		check(!secured || !c.Insecure, "the name %q demands Secure: choose one without prefix, or leave out Insecure", name)
-		check(!hasPrefix(name, "__Host-") || c.Domain == "", "the name %q forbids a Domain", name)
+		m.check(!secured || !c.Insecure, "Cookie: the name %q requires Secure: choose one without the prefix, or remove Insecure", name)
+		m.check(!hasPrefix(name, "__Host-") || c.Domain == "", "Cookie: the name %q does not allow a Domain", name)
 	}
-	return wrong
+	return m
 }
 
-// hasPrefix compares as browsers do, without case (RFC 6265bis §5.7).
+// hasPrefix ignores case, like browsers (RFC 6265bis §5.7).
 func hasPrefix(name, prefix string) bool {
 	return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
 }
 
-// cookieJar writes and clears the cookies.
+// cookieJar sets and clears the cookies. A nil jar means that tokens do not travel in cookies.
 type cookieJar struct {
-	name    string
-	access  http.Cookie
-	refresh *http.Cookie // nil in one-token mode
+	access  http.Cookie  // of the token for requests
+	refresh *http.Cookie // of the refresh token; nil in one-token mode
 }
 
 func newCookieJar(c Cookie, pair bool) *cookieJar {
 	c = c.withDefaults()
 	access := http.Cookie{Name: c.Name, Path: "/", Domain: c.Domain, Secure: !c.Insecure, HttpOnly: true, SameSite: c.SameSite}
-	jar := &cookieJar{name: c.Name, access: access}
+	jar := &cookieJar{access: access}
 	if pair {
 		refresh := access
 		refresh.Name = c.RefreshName
@@ -103,7 +98,7 @@ func newCookieJar(c Cookie, pair bool) *cookieJar {
 	return jar
 }
 
-// refreshSources are the cookies that have a token to be refreshed.
+// refreshSources returns the cookie with the token to refresh.
 func (j *cookieJar) refreshSources() []Source {
 	switch {
 	case j == nil:
@@ -111,19 +106,19 @@ func (j *cookieJar) refreshSources() []Source {
 	case j.refresh != nil:
 		return []Source{FromCookie(j.refresh.Name)}
 	}
-	return []Source{FromCookie(j.name)}
+	return []Source{FromCookie(j.access.Name)}
 }
 
-// logoutSources are all: either token ends the session.
+// logoutSources returns all cookies, because either token ends the session.
 func (j *cookieJar) logoutSources() []Source {
 	if j == nil {
 		return nil
 	}
-	return append(j.refreshSources(), FromCookie(j.name))
+	return append(j.refreshSources(), FromCookie(j.access.Name))
 }
 
-// texts are all the tokens that came in cookies.
-func (j *cookieJar) texts(r *http.Request) []string {
+// tokens returns all tokens that came in cookies.
+func (j *cookieJar) tokens(r *http.Request) []string {
 	var texts []string
 	for _, source := range j.logoutSources() {
 		for _, cookie := range r.CookiesNamed(source.name) {
@@ -133,9 +128,9 @@ func (j *cookieJar) texts(r *http.Request) []string {
 	return texts
 }
 
-// expired reports whether a browser has dropped the cookie of an access token, whose time is over, but still has
-// the refresh token's.
-func (j *cookieJar) expired(r *http.Request) bool {
+// accessExpired reports whether the browser has dropped the expired cookie of an access token but still has the refresh
+// token.
+func (j *cookieJar) accessExpired(r *http.Request) bool {
 	if j == nil || j.refresh == nil {
 		return false
 	}
@@ -143,24 +138,25 @@ func (j *cookieJar) expired(r *http.Request) bool {
 	return err == nil && cookie.Value != ""
 }
 
-// maxCookieBytes is what browsers keep of name and value together (RFC 6265bis §5.6).
+// maxCookieBytes is the size of name and value together that browsers accept (RFC 6265bis §5.6).
 const maxCookieBytes = 4096
 
-// fits refuses tokens that a browser would drop. It is part of making the answer, so that nothing is used up.
-func (j *cookieJar) fits(tokens Tokens) error {
+// checkSize rejects tokens that a browser would drop. It runs before the swap, so nothing is used up (R10).
+func (j *cookieJar) checkSize(tokens Tokens) error {
 	if j == nil {
 		return nil
 	}
-	if len(j.name)+len(tokens.AccessToken) > maxCookieBytes ||
+	if len(j.access.Name)+len(tokens.AccessToken) > maxCookieBytes ||
 		j.refresh != nil && len(j.refresh.Name)+len(tokens.RefreshToken) > maxCookieBytes {
 		return fmt.Errorf("middleware: the token does not fit into a cookie of %d bytes: put less into the claims", maxCookieBytes)
 	}
 	return nil
 }
 
-// arrive refuses a login whose cookies the browser would drop without a word: Secure ones over plain http. Origin
-// is how the browser itself sees it, also behind a proxy that ends TLS. Browsers trust their own machine.
-func (j *cookieJar) arrive(r *http.Request) error {
+// checkScheme rejects a login whose cookies the browser would drop silently: Secure cookies over plain http. Origin
+// tells which scheme the browser sees, even behind a proxy that terminates TLS. Browsers accept such cookies from
+// localhost.
+func (j *cookieJar) checkScheme(r *http.Request) error {
 	host, _, err := net.SplitHostPort(r.Host)
 	if err != nil {
 		host = r.Host
@@ -172,32 +168,32 @@ func (j *cookieJar) arrive(r *http.Request) error {
 	return errors.New("middleware: browsers drop Secure cookies over plain http: serve https, or set Cookie.Insecure for development")
 }
 
-// set puts the tokens into the browser. A token that the browser has sent it has: were it set again, that answer
-// might overtake the one with its successor (R6a).
+// set sends the tokens to the browser, except the token that the browser has sent: setting that one again could undo
+// a concurrent response that carries its successor (R6a).
 func (j *cookieJar) set(c *gin.Context, tokens Tokens, sent string) {
 	if j.refresh == nil {
 		if tokens.AccessToken != sent {
-			put(c, j.access, tokens.AccessToken, maxAge(tokens.RefreshUntil))
+			setCookie(c, j.access, tokens.AccessToken, maxAge(tokens.RefreshUntil))
 		}
 		return
 	}
-	put(c, j.access, tokens.AccessToken, maxAge(tokens.ExpiresAt))
+	setCookie(c, j.access, tokens.AccessToken, maxAge(tokens.ExpiresAt))
 	if tokens.RefreshToken != sent {
-		put(c, *j.refresh, tokens.RefreshToken, maxAge(tokens.RefreshUntil))
+		setCookie(c, *j.refresh, tokens.RefreshToken, maxAge(tokens.RefreshUntil))
 	}
 }
 
-// maxAge is at least a second, as 0 would delete the cookie.
+// maxAge is at least one second, because zero would delete the cookie.
 func maxAge(end time.Time) int { return int(max(1, secondsUntil(end))) }
 
 func (j *cookieJar) clear(c *gin.Context) {
-	put(c, j.access, "", -1)
+	setCookie(c, j.access, "", -1)
 	if j.refresh != nil {
-		put(c, *j.refresh, "", -1)
+		setCookie(c, *j.refresh, "", -1)
 	}
 }
 
-func put(c *gin.Context, cookie http.Cookie, value string, maxAge int) {
+func setCookie(c *gin.Context, cookie http.Cookie, value string, maxAge int) {
 	cookie.Value, cookie.MaxAge = value, maxAge
 	http.SetCookie(c.Writer, &cookie)
 }

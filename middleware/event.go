@@ -1,46 +1,53 @@
 package middleware
 
-import "context"
+import (
+	"context"
 
-// EventKind is what happened.
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
+)
+
+// EventKind says what happened.
 type EventKind string
 
 const (
 	EventLogin       EventKind = "login"        // tokens were issued
-	EventLoginFailed EventKind = "login_failed" // Authenticate said no, or could not tell
-	EventRefresh     EventKind = "refresh"      // a token was swapped, or its successor given again
-	EventReuse       EventKind = "reuse"        // a token that was replaced before came back (R8)
+	EventLoginFailed EventKind = "login_failed" // Authenticate refused the login or failed
+	EventRefresh     EventKind = "refresh"      // a token was replaced, or its successor was returned again
+	EventReuse       EventKind = "reuse"        // a token was presented long after it had been replaced (R8)
 	EventLogout      EventKind = "logout"       // one session ended
 	EventLogoutAll   EventKind = "logout_all"   // all sessions of a subject ended
-	EventRejected    EventKind = "rejected"     // anything else that was refused
+	EventRejected    EventKind = "rejected"     // anything else was rejected
 )
 
-// Event is what [Config].OnEvent hears. It never holds a token or a key.
+// Event is passed to [Config].OnEvent. It never contains a token or a key.
 type Event struct {
 	Kind EventKind
 
-	// Subject and SessionID are those of a genuine token, or "" where none is known.
+	// Subject and SessionID come from a genuine token. They are "" if there was none.
 	Subject   string
 	SessionID string
 
-	// Code says why, "" on success.
+	// Code is the error code, "" on success.
 	Code Code
 
-	// ClientIP is gin's Context.ClientIP, "" where no HTTP request is behind the event.
+	// ClientIP is gin's Context.ClientIP, "" if the event does not come from an HTTP request.
 	ClientIP string
 
-	// Err is what Code was made of, nil on success. Unwrapped it may show a backend's own words.
+	// Err is the error behind Code, nil on success. Unwrapped it may contain the backend's own text.
 	Err error
 }
 
-// report tells OnEvent how a step ended: as kind, or as what the failure makes of it.
-func (a *Auth) report(ctx context.Context, clientIP string, kind EventKind, t *token, err error) {
+// report passes the outcome of a step to OnEvent. A failure changes the kind of the event. t is nil if there was no
+// genuine token.
+func (a *Auth) report(ctx context.Context, clientIP string, kind EventKind, t *session.Token, err error) {
 	if a.onEvent == nil {
 		return
 	}
 	e := Event{Kind: kind, ClientIP: clientIP, Err: err}
 	if t != nil {
-		e.Subject, e.SessionID = t.subject, t.session
+		e.Subject, e.SessionID = t.Subject, t.Session
 	}
 	if err != nil {
 		e.Code = asError(err).Code
@@ -54,4 +61,11 @@ func (a *Auth) report(ctx context.Context, clientIP string, kind EventKind, t *t
 		}
 	}
 	a.onEvent(ctx, e)
+}
+
+// reportRequest is report for a step of an HTTP request.
+func (a *Auth) reportRequest(c *gin.Context, kind EventKind, t *session.Token, err error) {
+	if a.onEvent != nil { // ClientIP parses headers
+		a.report(c.Request.Context(), c.ClientIP(), kind, t, err)
+	}
 }

@@ -129,7 +129,7 @@ func ExampleAuth_Optional() {
 	// Output:
 	// 200 Hello, guest!
 	// 200 Hello, ann!
-	// 401 {"error":"invalid_token","error_description":"the token is not valid here","code":"token_invalid"}
+	// 401 {"error":"invalid_token","error_description":"the token is not valid","code":"token_invalid"}
 }
 
 // Roles are a claim of one's own and a condition on it.

@@ -129,7 +129,7 @@ func ExampleAuth_SetKeys() {
 	_, err = auth.Verify(ctx, next.AccessToken)
 	fmt.Println(err)
 	// Output:
-	// middleware: token_invalid: the token is not valid here
+	// middleware: token_invalid: the token is not valid
 	// <nil>
 }
 
@@ -236,7 +236,7 @@ func ExampleConfig_reload() {
 	fmt.Println(err)
 	// Output:
 	// editor
-	// middleware: subject_refused: the session may not go on, log in
+	// middleware: subject_refused: the session must not go on, log in
 }
 
 // "Remember me": the configured RefreshTTL is the long one, and who does not tick the box gets a short one.

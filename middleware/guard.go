@@ -5,92 +5,96 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
-// Required lets requests through whose token lives, and answers all others (R1–R4). Handlers behind it read
-// the token with [MustClaims].
+// Required is a guard that accepts requests with a valid token and rejects all others (R1–R4). Handlers behind it read
+// the token's claims with [MustClaims].
 //
-// This guard and all others let OPTIONS pass without a token, as browsers send a CORS preflight without
-// one. So a handler that answers OPTIONS as well (gin's Any) must not act on it; MustClaims panics there.
+// This guard and all others let OPTIONS requests through without a token, because browsers send CORS preflights without
+// one. A handler that answers OPTIONS as well (gin's Any) must not act on it; MustClaims panics there.
 func (a *Auth) Required() gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if passes(c) || a.admitted(c) != nil {
+		if isPreflight(c) || a.accepted(c) != nil {
 			return
 		}
 		if p, t, err := a.check(c); err != nil {
-			a.reject(c, p, t, err)
+			a.reject(c, EventRejected, p, t, err)
 		} else {
-			a.admit(c, t)
+			a.accept(c, t)
 		}
 	}
 }
 
-// Optional is Required for routes that are open to guests: a request without a token passes without claims
-// ([ClaimsFrom] returns false), one with a bad token is refused.
+// Optional is Required for routes that are open to guests: a request without a token is accepted without claims
+// ([ClaimsFrom] returns false), and one with a bad token is rejected.
 func (a *Auth) Optional() gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if passes(c) || a.admitted(c) != nil {
+		if isPreflight(c) || a.accepted(c) != nil {
 			return
 		}
 		p, t, err := a.check(c)
 		switch {
 		case err == nil:
-			a.admit(c, t)
+			a.accept(c, t)
 		case !hasCode(err, CodeTokenMissing):
-			a.reject(c, p, t, err)
+			a.reject(c, EventRejected, p, t, err)
 		}
 	}
 }
 
-// AutoRefresh is Required for clients that cannot call RefreshHandler. A token that has expired inside its
-// refresh window, or has less than within left (0: only what has expired), is refreshed before the handler
-// runs: the handler sees the new claims, and the answer carries the new token as Authorization: Bearer, or
-// as cookie where the old one came as such. The client must use that one from then on, as the old one passes
-// for the grace only; its later return ends the session (R8). That grace counts from when the handler is done,
-// for handlers of up to five minutes. For one-token mode, and in place of Required: behind it nothing expired
-// arrives.
+// AutoRefresh is Required for clients that cannot call RefreshHandler. A token that has expired inside its refresh
+// window, or has less than within left (0: only expired tokens), is refreshed before the handler runs. The handler sees
+// the new claims. The response carries the new token as Authorization: Bearer, or as a cookie if the old one came in a
+// cookie. The client must use the new token from then on: the old one is accepted only for the grace period, and
+// presenting it later ends the session (R8). The grace period counts from the end of the handler, for handlers of up to
+// five minutes.
+//
+// AutoRefresh is for one-token mode and replaces Required: behind Required no expired token arrives.
 func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 	if within < 0 {
 		panic("middleware: AutoRefresh expects within >= 0")
 	}
-	if a.sessions.pair {
+	if a.rules.Pair {
 		panic("middleware: AutoRefresh is for one-token mode: in pair mode requests carry no refresh token")
 	}
 	return func(c *gin.Context) {
-		if passes(c) || a.admitted(c) != nil {
+		if isPreflight(c) || a.accepted(c) != nil {
 			return
 		}
 		p, err := a.presented(c, a.sources)
 		if err != nil {
-			a.reject(c, p, nil, err)
+			a.reject(c, EventRejected, p, nil, err)
 			return
 		}
 		ctx := c.Request.Context()
-		tokens, t, err := a.renew(ctx, p.text, within)
+		tokens, t, err := a.autoRefresh(ctx, p.text, within)
 		if err != nil {
-			a.reject(c, p, t, err)
+			a.reject(c, EventRejected, p, t, err)
 			return
 		}
 		if tokens.AccessToken == "" {
-			a.admit(c, t)
+			a.accept(c, t)
 			return
 		}
-		a.report(ctx, a.clientIP(c), EventRefresh, t, nil)
-		a.handOver(c, p, tokens)
+		a.reportRequest(c, EventRefresh, t, nil)
+		a.sendRefreshed(c, p, tokens)
 		next := tokens.Claims.token
-		a.admit(c, next)
-		if next.issued != t.issued { // the client gets next with the handler's answer, and has t alone until then
-			release := a.sessions.hold(ctx, next)
-			defer release()
+		a.accept(c, next)
+		if next.Instant != t.Instant { // the client receives next with the handler's response, and has only t until then
+			stop := a.rules.ExtendGrace(ctx, next)
+			defer stop()
 			c.Next()
 		}
 	}
 }
 
-// handOver sends the new token at once: gin cannot once the handler wrote.
-func (a *Auth) handOver(c *gin.Context, p presented, tokens Tokens) {
+// sendRefreshed sends the new token before the handler runs, because gin cannot set a header once the handler has
+// written.
+func (a *Auth) sendRefreshed(c *gin.Context, p presentedToken, tokens Tokens) {
 	forbidStoring(c)
-	if a.cookies != nil && p.byCookie {
+	if a.cookies != nil && p.inCookie {
 		a.cookies.set(c, tokens, p.text)
 		return
 	}
@@ -98,15 +102,15 @@ func (a *Auth) handOver(c *gin.Context, p presented, tokens Tokens) {
 	c.Writer.Header().Add("Access-Control-Expose-Headers", "Authorization")
 }
 
-// Fresh is Required for what matters most: the login itself must not be older than maxAge, however often the
-// token was refreshed since. Otherwise the answer is the challenge of RFC 9470 with max_age.
+// Fresh is Required with a limit on the age of the login, for sensitive actions. It does not matter how often the token
+// was refreshed since the login. An older login is answered with the challenge of RFC 9470 with max_age.
 func (a *Auth) Fresh(maxAge time.Duration) gin.HandlerFunc {
 	if maxAge <= 0 {
 		panic("middleware: Fresh expects maxAge > 0")
 	}
-	return a.requiring(func(c *gin.Context, t *token) error {
-		if time.Since(time.Unix(t.authTime, 0)) > maxAge+a.sessions.leeway {
-			e := fail(CodeLoginTooOld)
+	return a.requiredAnd(func(c *gin.Context, t *session.Token) error {
+		if time.Since(time.Unix(t.AuthTime, 0)) > maxAge+a.rules.Leeway {
+			e := newError(CodeLoginTooOld, nil)
 			e.MaxAge = maxAge
 			return e
 		}
@@ -114,46 +118,45 @@ func (a *Auth) Fresh(maxAge time.Duration) gin.HandlerFunc {
 	})
 }
 
-// Allow is Required with a condition, on a role for instance: where it returns false the answer is 403.
+// Allow is Required with a condition, for example on a role. If the condition returns false, the response is 403.
 func (a *Auth) Allow(condition func(c *gin.Context, claims Claims) bool) gin.HandlerFunc {
 	if condition == nil {
 		panic("middleware: Allow expects a condition")
 	}
-	return a.requiring(func(c *gin.Context, t *token) error {
+	return a.requiredAnd(func(c *gin.Context, t *session.Token) error {
 		if !condition(c, claimsOf(t)) {
-			return fail(CodeForbidden)
+			return newError(CodeForbidden, nil)
 		}
 		return nil
 	})
 }
 
-// requiring is Required and then a check of what was let through, by this guard or one before it.
-func (a *Auth) requiring(check func(c *gin.Context, t *token) error) gin.HandlerFunc {
+// requiredAnd is Required followed by a check of the token that this guard or one before it accepted.
+func (a *Auth) requiredAnd(check func(c *gin.Context, t *session.Token) error) gin.HandlerFunc {
 	required := a.Required()
 	return func(c *gin.Context) {
-		if passes(c) {
+		if isPreflight(c) {
 			return
 		}
 		required(c)
-		t := a.admitted(c)
+		t := a.accepted(c)
 		if t == nil {
-			return // Required has answered
+			return // Required has rejected the request
 		}
 		if err := check(c, t); err != nil {
-			a.reject(c, presented{}, t, err)
+			a.reject(c, EventRejected, presentedToken{}, t, err)
 		}
 	}
 }
 
-// passes lets a CORS preflight through.
-func passes(c *gin.Context) bool { return c.Request.Method == http.MethodOptions }
+func isPreflight(c *gin.Context) bool { return c.Request.Method == http.MethodOptions }
 
-// check finds the request's token and verifies it. It returns the token with an error where it is genuine.
-func (a *Auth) check(c *gin.Context) (presented, *token, error) {
+// check finds and verifies the request's token. It returns a genuine token even with an error.
+func (a *Auth) check(c *gin.Context) (presentedToken, *session.Token, error) {
 	p, err := a.presented(c, a.sources)
 	if err != nil {
-		if hasCode(err, CodeTokenMissing) && a.cookies.expired(c.Request) {
-			err = fail(CodeTokenExpired)
+		if hasCode(err, CodeTokenMissing) && a.cookies.accessExpired(c.Request) {
+			err = newError(CodeTokenExpired, nil)
 		}
 		return p, nil, err
 	}
@@ -161,19 +164,14 @@ func (a *Auth) check(c *gin.Context) (presented, *token, error) {
 	return p, t, err
 }
 
-func (a *Auth) admit(c *gin.Context, t *token) { c.Set(contextKey{}, t) }
+// accept stores the token for the handlers behind the guard.
+func (a *Auth) accept(c *gin.Context, t *session.Token) { c.Set(contextKey{}, t) }
 
-// admitted returns the token that a guard of this Auth let through already: after AutoRefresh the request
-// still carries the old one. Another Auth's verdict does not count.
-func (a *Auth) admitted(c *gin.Context) *token {
-	if t := letThrough(c); t != nil && t.owner == a {
+// accepted returns the token that another guard of this Auth has accepted. After AutoRefresh the request still carries
+// the old token. The verdict of another Auth does not count.
+func (a *Auth) accepted(c *gin.Context) *session.Token {
+	if t := acceptedToken(c); t != nil && t.Owner == any(a) {
 		return t
 	}
 	return nil
-}
-
-func (a *Auth) reject(c *gin.Context, p presented, t *token, err error) {
-	a.report(c.Request.Context(), a.clientIP(c), EventRejected, t, err)
-	a.forget(c, p, err)
-	a.refuse(c, err)
 }

@@ -6,50 +6,28 @@ import (
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
-// LoginHandler checks the credentials with [Config].Authenticate and answers 200 with the tokens of a new
-// session. If the subject was revoked meanwhile it answers 503: the password may be the old one (R12). With
-// cookies it ends the session of the cookie that came with the request (R16). Mount it as POST.
+// LoginHandler checks the credentials with [Config].Authenticate and answers 200 with the tokens of a new session. If the
+// subject was revoked in the meantime it answers 503, because the password may be the old one (R12). With cookies it ends
+// the session of the cookie that came with the request (R16). Mount it as POST.
 func (a *Auth) LoginHandler(c *gin.Context) {
 	forbidStoring(c)
 	tokens, t, err := a.login(c)
 	if err == nil {
-		err = a.endReplaced(c, t.session)
+		err = a.endReplaced(c, t.Session)
 	}
-	a.report(c.Request.Context(), a.clientIP(c), EventLogin, t, err)
 	if err != nil {
-		a.refuse(c, err)
+		a.reject(c, EventLogin, presentedToken{}, t, err)
 		return
 	}
+	a.reportRequest(c, EventLogin, t, nil)
 	a.answerTokens(c, tokens, "")
 }
 
-// endReplaced ends the sessions of the cookies that came with a login, but not session, the new one (R16).
-func (a *Auth) endReplaced(c *gin.Context, session string) error {
-	if a.cookies == nil {
-		return nil
-	}
-	ended := map[string]bool{session: true}
-	for _, text := range a.cookies.texts(c.Request) {
-		t, err := a.decode(text)
-		if err != nil || ended[t.session] {
-			continue
-		}
-		ended[t.session] = true
-		err = a.sessions.logout(c.Request.Context(), t)
-		if hasCode(err, CodeRefreshExpired) {
-			continue // nothing is left to end
-		}
-		a.report(c.Request.Context(), a.clientIP(c), EventLogout, t, err)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
+func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if a.authenticate == nil {
 		return Tokens{}, nil, errors.New("middleware: LoginHandler needs Config.Authenticate")
 	}
@@ -57,14 +35,14 @@ func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 		if err := a.checkOrigin(c); err != nil {
 			return Tokens{}, nil, err
 		}
-		if err := a.cookies.arrive(c.Request); err != nil {
+		if err := a.cookies.checkScheme(c.Request); err != nil {
 			return Tokens{}, nil, err
 		}
 	}
 	if c.Request.Body != nil {
 		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxLoginBytes)
 	}
-	began := a.sessions.instant(0)
+	began := a.rules.Now()
 	id, err := a.authenticate(c)
 	if err == nil && answered(c) {
 		err = ErrRefused
@@ -72,83 +50,98 @@ func (a *Auth) login(c *gin.Context) (Tokens, *token, error) {
 	if err != nil {
 		return Tokens{}, nil, loginError(err)
 	}
-	return a.issue(c.Request.Context(), id, login{began: began, checked: true})
+	return a.issue(c.Request.Context(), id, session.Login{Began: began, Checked: true})
 }
 
-// loginError gives what Authenticate returned its place on the wire.
+// loginError turns an error of Authenticate into an *Error.
 func loginError(err error) error {
 	var tooLong *http.MaxBytesError
 	switch {
 	case errorOf(err) != nil:
 		return err
 	case errors.Is(err, ErrRefused):
-		return failed(CodeInvalidCredentials, err)
+		return newError(CodeInvalidCredentials, err)
 	case errors.Is(err, ErrBadRequest), errors.As(err, &tooLong):
-		return failed(CodeBadRequest, err)
+		return newError(CodeBadRequest, err)
 	}
-	return failed(CodeStoreUnavailable, err)
+	return newError(CodeStoreUnavailable, err)
 }
 
-// RefreshHandler swaps a token for the next one of its session, as [Auth.Refresh] does, and answers like
-// LoginHandler. The token comes as Authorization: Bearer, as refresh_token in a body of JSON or a form, or
-// in a cookie. Mount it as POST, and not behind [Auth.Required]: that refuses what has expired.
+// endReplaced ends the sessions of the cookies that came with a login, except the new session (R16).
+func (a *Auth) endReplaced(c *gin.Context, newSession string) error {
+	if a.cookies == nil {
+		return nil
+	}
+	ended := map[string]bool{newSession: true}
+	for _, text := range a.cookies.tokens(c.Request) {
+		t, _, err := a.decode(a.verifier.Load(), text)
+		if err != nil || ended[t.Session] {
+			continue
+		}
+		ended[t.Session] = true
+		err = fromVerdict(a.rules.Logout(c.Request.Context(), t))
+		if hasCode(err, CodeRefreshExpired) {
+			continue // there is nothing left to end
+		}
+		a.reportRequest(c, EventLogout, t, err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RefreshHandler exchanges a token for the next one of its session, like [Auth.Refresh], and answers like LoginHandler.
+// The token comes as Authorization: Bearer, as refresh_token in a JSON or form body, or in a cookie. Mount it as POST,
+// and not behind [Auth.Required], which rejects expired tokens.
 func (a *Auth) RefreshHandler(c *gin.Context) {
 	forbidStoring(c)
-	if a.admitted(c) != nil { // it would work until the first token expires
-		a.refuse(c, errors.New("middleware: RefreshHandler is behind a guard, which refuses the expired tokens that it is for: mount it outside"))
+	if a.accepted(c) != nil { // this would work until the first token expires
+		a.answerError(c, errors.New("middleware: RefreshHandler is behind a guard, which rejects the expired tokens that it should refresh: mount it outside"))
 		return
 	}
 	var tokens Tokens
-	var t *token
-	p, err := a.presentedFor(c, a.cookies.refreshSources())
+	var t *session.Token
+	p, err := a.presentedInBody(c, a.cookies.refreshSources())
 	if err == nil {
 		tokens, t, err = a.refresh(c.Request.Context(), p.text)
 	}
-	a.report(c.Request.Context(), a.clientIP(c), EventRefresh, t, err)
 	if err != nil {
-		a.forget(c, p, err)
-		a.refuse(c, err)
+		a.reject(c, EventRefresh, p, t, err)
 		return
 	}
-	a.answerTokens(c, tokens, p.inCookie())
+	a.reportRequest(c, EventRefresh, t, nil)
+	a.answerTokens(c, tokens, p.cookie())
 }
 
-// LogoutHandler ends the session of the token that it is sent, as [Auth.Logout] does, and answers 204. It
-// takes the token from where RefreshHandler does, an access token as well. Mount it as POST, and not behind
+// LogoutHandler ends the session of the request's token, like [Auth.Logout], and answers 204. It reads the token from
+// the same places as RefreshHandler and takes an access token as well. Mount it as POST, and not behind
 // [Auth.Required].
 func (a *Auth) LogoutHandler(c *gin.Context) {
-	a.leave(c, EventLogout, a.logout)
+	a.logoutRequest(c, EventLogout, a.logout)
 }
 
-// LogoutAllHandler logs the token's subject out everywhere, as [Auth.RevokeSubject] does, and answers 204.
-// It takes what LogoutHandler takes, but no token that is revoked or replaced, and no access token of pair
-// mode that has expired.
+// LogoutAllHandler logs the token's subject out everywhere, like [Auth.RevokeSubject], and answers 204. It takes the same
+// tokens as LogoutHandler, except one that is revoked or replaced, and in pair mode an expired access token.
 func (a *Auth) LogoutAllHandler(c *gin.Context) {
-	a.leave(c, EventLogoutAll, a.logoutAll)
+	a.logoutRequest(c, EventLogoutAll, a.logoutEverywhere)
 }
 
-func (a *Auth) leave(c *gin.Context, kind EventKind, step func(context.Context, string) (*token, error)) {
+func (a *Auth) logoutRequest(c *gin.Context, kind EventKind, step func(context.Context, string) (*session.Token, error)) {
 	forbidStoring(c)
-	var t *token
-	p, err := a.presentedFor(c, a.cookies.logoutSources())
+	var t *session.Token
+	p, err := a.presentedInBody(c, a.cookies.logoutSources())
 	if err == nil {
 		t, err = step(c.Request.Context(), p.text)
 	}
-	a.report(c.Request.Context(), a.clientIP(c), kind, t, err)
 	if a.cookies != nil && (err == nil || asError(err).Status == http.StatusUnauthorized) {
-		a.cookies.clear(c) // who logs out wants the cookies gone, even where no session was left to end
+		a.cookies.clear(c) // the user wants to be logged out, even if there was no session left to end
+		p.inCookie = false // and they are cleared only once
 	}
 	if err != nil {
-		a.refuse(c, err)
+		a.reject(c, kind, p, t, err)
 		return
 	}
+	a.reportRequest(c, kind, t, nil)
 	c.Status(http.StatusNoContent)
-}
-
-// clientIP is worked out for OnEvent alone.
-func (a *Auth) clientIP(c *gin.Context) string {
-	if a.onEvent == nil {
-		return ""
-	}
-	return c.ClientIP()
 }

@@ -364,12 +364,12 @@ func TestParsePEMRefuses(t *testing.T) {
 		"two keys":                {slices.Concat(sec1, ed), "more than one"},
 		"one key twice":           {slices.Concat(sec1, sec1), "more than one"},
 		"parameters alone":        {[]byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"), "no PEM"},
-		"PKCS #8 named PKCS #1":   {pemOf("RSA PRIVATE KEY", der), "cannot be read"},
-		"PKCS #8 named SPKI":      {pemOf("PUBLIC KEY", der), "cannot be read"},
-		"SEC 1 named PKCS #8":     {pemOf("PRIVATE KEY", made(x509.MarshalECPrivateKey(p256()))), "cannot be read"},
+		"PKCS #8 named PKCS #1":   {pemOf("RSA PRIVATE KEY", der), "does not contain a valid key"},
+		"PKCS #8 named SPKI":      {pemOf("PUBLIC KEY", der), "does not contain a valid key"},
+		"SEC 1 named PKCS #8":     {pemOf("PRIVATE KEY", made(x509.MarshalECPrivateKey(p256()))), "does not contain a valid key"},
 		"OpenSSH":                 {pemOf("OPENSSH PRIVATE KEY", der), "OPENSSH"},
-		"empty block":             {pemOf("PRIVATE KEY", nil), "cannot be read"},
-		"garbage in a block":      {pemOf("PRIVATE KEY", []byte("a secret that nobody must see")), "cannot be read"},
+		"empty block":             {pemOf("PRIVATE KEY", nil), "does not contain a valid key"},
+		"garbage in a block":      {pemOf("PRIVATE KEY", []byte("a secret that nobody must see")), "does not contain a valid key"},
 		"cut":                     {sec1[:len(sec1)/2], "no PEM"},
 		"the end cut":             {sec1[:len(sec1)-10], "no PEM"},
 		"garbage":                 {[]byte("a secret that nobody must see"), "no PEM"},
@@ -430,10 +430,10 @@ func TestVerifyOnly(t *testing.T) {
 			tokens := begin(t, issuer, middleware.Identity{})
 			s.send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
 
-			if _, err := verifier.Issue(t.Context(), middleware.Identity{Subject: "admin"}); err == nil || !strings.Contains(err.Error(), "public keys only") {
+			if _, err := verifier.Issue(t.Context(), middleware.Identity{Subject: "admin"}); err == nil || !strings.Contains(err.Error(), "only public keys") {
 				t.Errorf("Issue: %v, want an error that says why", err)
 			}
-			if _, err := verifier.Refresh(t.Context(), renewable(tokens)); err == nil || !strings.Contains(err.Error(), "public keys only") {
+			if _, err := verifier.Refresh(t.Context(), renewable(tokens)); err == nil || !strings.Contains(err.Error(), "only public keys") {
 				t.Errorf("Refresh: %v, want an error that says why", err)
 			}
 			for _, path := range []string{"/login?user=admin", "/refresh"} {
@@ -466,8 +466,8 @@ func TestVerifyOnlyConfiguration(t *testing.T) {
 		"public keys, blind":           {[]change{authenticating(nil), keys(public(es)), blind}, nil},
 		"private, then public":         {[]change{keys(es, public(ed))}, nil},
 		"private, a secret, public":    {[]change{keys(es, hs256("old", secret), public(ed))}, nil},
-		"public with Authenticate":     {[]change{keys(public(es))}, []string{"Authenticate", "verifies"}},
-		"public with Reload":           {[]change{authenticating(nil), keys(public(es)), reload}, []string{"Reload", "verifies"}},
+		"public with Authenticate":     {[]change{keys(public(es))}, []string{"Authenticate", "verify-only"}},
+		"public with Reload":           {[]change{authenticating(nil), keys(public(es)), reload}, []string{"Reload", "verify-only"}},
 		"public with both":             {[]change{keys(public(es)), reload}, []string{"Authenticate", "Reload"}},
 		"public without a store":       {[]change{authenticating(nil), keys(public(es)), func(c *middleware.Config) { c.Store = nil }}, []string{"Store is missing"}},
 		"private and blind":            {[]change{keys(es), blind}, []string{"DangerouslyIgnoreRevocation", "public keys"}},

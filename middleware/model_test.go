@@ -227,7 +227,7 @@ func (m *model) login(rt *rapid.T) {
 // issued records the session's new token, having checked what it says (R9, R12).
 func (m *model) issued(s *modelSession, tokens Tokens) {
 	t := &modelToken{session: s, claims: tokens.Claims, access: tokens.AccessToken, refresh: tokens.AccessToken, previous: s.current}
-	t.instant = time.UnixMicro(t.claims.token.issued)
+	t.instant = time.UnixMicro(t.claims.token.Instant)
 	if m.config.Pair {
 		t.refresh, t.instant = tokens.RefreshToken, t.instant.Add(-time.Microsecond)
 	}
@@ -243,7 +243,7 @@ func (m *model) issued(s *modelSession, tokens Tokens) {
 		disagree("the instant %v lies in the past", t.instant)
 	case t.previous != nil && c.SessionID != t.previous.claims.SessionID:
 		disagree("the session forked")
-	case t.previous != nil && c.token.issued <= t.previous.claims.token.issued:
+	case t.previous != nil && c.token.Instant <= t.previous.claims.token.Instant:
 		disagree("the instants do not increase")
 	}
 	for _, other := range m.tokens {
@@ -320,7 +320,7 @@ func (m *model) renew(rt *rapid.T) {
 			want = CodeTokenReused
 		}
 	}
-	tokens, _, err := m.server(rt).renew(context.Background(), t.access, within)
+	tokens, _, err := m.server(rt).autoRefresh(context.Background(), t.access, within)
 	renewed := tokens.AccessToken != ""
 	m.compare(err, want)
 	if renewed != (due && want == "") {
@@ -368,7 +368,7 @@ func (m *model) logoutAll(rt *rapid.T) { // R12
 	case t.isRevoked(), !isAccess && m.isReplaced(t):
 		want = CodeTokenRevoked
 	}
-	_, err := m.server(rt).logoutAll(context.Background(), text)
+	_, err := m.server(rt).logoutEverywhere(context.Background(), text)
 	m.compare(err, want)
 	if want == "" {
 		m.forgetSubject(t.session.subject)

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
 // RevokeHandler is a token revocation endpoint (RFC 7009). It ends the session of the token in the form field
@@ -18,16 +20,16 @@ func (a *Auth) RevokeHandler(c *gin.Context) {
 	case hasCode(err, CodeTokenInvalid), hasCode(err, CodeRefreshExpired):
 		err = nil // RFC 7009 §2.2: the client could not do anything about it
 	default:
-		a.report(c.Request.Context(), a.clientIP(c), EventLogout, t, err)
+		a.reportRequest(c, EventLogout, t, err)
 	}
 	if err != nil {
-		a.refuse(c, err)
+		a.answerError(c, err)
 		return
 	}
 	c.Status(http.StatusOK)
 }
 
-func (a *Auth) revokeSent(c *gin.Context) (*token, error) {
+func (a *Auth) revokeSent(c *gin.Context) (*session.Token, error) {
 	var text string
 	if err := readParameters(c, map[string]*string{"token": &text}); err != nil {
 		return nil, err
@@ -46,7 +48,7 @@ func readParameters(c *gin.Context, fields map[string]*string) error {
 		return err
 	}
 	if *fields["token"] == "" {
-		return failed(CodeBadRequest, errNoToken)
+		return newError(CodeBadRequest, errNoToken)
 	}
 	return nil
 }
@@ -69,37 +71,33 @@ func (a *Auth) IntrospectHandler(c *gin.Context) {
 	case asError(err).Status == http.StatusUnauthorized:
 		c.JSON(http.StatusOK, gin.H{"active": false})
 	default:
-		a.refuse(c, err)
+		a.answerError(c, err)
 	}
 }
 
 // introspect returns the token that the request asks about, if it is active.
-func (a *Auth) introspect(c *gin.Context) (*token, error) {
+func (a *Auth) introspect(c *gin.Context) (*session.Token, error) {
 	var text, hint string
 	if err := readParameters(c, map[string]*string{"token": &text, "token_type_hint": &hint}); err != nil {
 		return nil, err
 	}
-	t, err := a.decode(text)
+	t, _, err := a.decode(a.verifier.Load(), text)
 	if err != nil {
 		return nil, err
 	}
-	if t.kind == refreshKind && hint != refreshHint {
-		return nil, invalid("the token is for refreshing only")
+	if t.Kind == session.RefreshToken && hint != refreshHint {
+		return nil, newError(CodeTokenInvalid, errors.New("a refresh token needs token_type_hint=refresh_token"))
 	}
-	return t, a.sessions.active(c.Request.Context(), t)
+	return t, fromVerdict(a.rules.Introspect(c.Request.Context(), t))
 }
 
 // introspection returns the token's claims and the members of RFC 7662, which take precedence over claims of the
 // same name. Only an access token has a token_type: it tells how to use the token on requests (RFC 6749 §5.1).
-func introspection(t *token) map[string]json.RawMessage {
-	answer := map[string]json.RawMessage{}
-	_ = scanObject(t.payload, func(name string, value, _ []byte) error { // it was scanned before
-		answer[name] = value
-		return nil
-	})
+func introspection(t *session.Token) map[string]json.RawMessage {
+	answer := t.Claims()
 	answer["active"] = json.RawMessage("true")
 	answer["token_type"] = json.RawMessage(`"Bearer"`)
-	if t.kind == refreshKind {
+	if t.Kind == session.RefreshToken {
 		delete(answer, "token_type")
 	}
 	return answer

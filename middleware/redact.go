@@ -7,22 +7,16 @@ import (
 	"time"
 )
 
-// This file keeps keys and tokens out of logs. fmt calls Format for every verb, and also for a value inside a
-// Config, a slice, a map or another struct. There are three places it cannot reach: an unexported field, whose
-// methods fmt does not call; the verbs %p and %w, which fmt handles itself; and JSON, which has to contain the
-// text of Tokens.
+// This file keeps keys and tokens out of logs. fmt calls Format for every verb, and also for a value inside a Config, a
+// slice, a map or another struct. It cannot reach three places: an unexported field, whose methods fmt does not call;
+// the verbs %p and %w, which fmt handles itself; and JSON, which has to contain the text of Tokens.
 
 // Format implements [fmt.Formatter]. Every verb prints the ID and the algorithm, never the key.
 func (k Key) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "Key{ID:%q Algorithm:%q}", k.ID, string(k.Algorithm))
 }
 
-// LogValue implements [slog.LogValuer]. It shows what Format shows.
-func (k Key) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("id", k.ID), slog.String("algorithm", string(k.Algorithm)))
-}
-
-// MarshalJSON writes the ID and the algorithm, never the key. To publish public keys use [Auth.JWKSHandler].
+// MarshalJSON writes the ID and the algorithm, never the key. Use [Auth.JWKSHandler] to publish public keys.
 func (k Key) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		ID        string
@@ -36,8 +30,8 @@ func (t Tokens) Format(f fmt.State, _ rune) {
 		t.Claims.Subject, t.Claims.SessionID, t.ExpiresAt.Format(time.RFC3339), t.RefreshUntil.Format(time.RFC3339))
 }
 
-// LogValue implements [slog.LogValuer]. It shows what Format shows. A JSON handler encodes Tokens that are nested
-// in another value with encoding/json, which includes the tokens: log those one by one.
+// LogValue implements [slog.LogValuer] and shows the same as Format. A JSON handler uses encoding/json for Tokens inside
+// another value, and that includes the tokens: log them as attributes of their own.
 func (t Tokens) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("subject", t.Claims.Subject),

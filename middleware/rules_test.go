@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -422,7 +423,8 @@ type frozen struct {
 	until time.Time
 }
 
-func (s *frozen) Self() any { return nil } // so that it is asked with Get
+// Changes says that this is not the Memory, so that it is read with Get.
+func (s *frozen) Changes() (self any, counter func(key string) *atomic.Uint64) { return nil, nil }
 
 func (s *frozen) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if time.Now().Before(s.until) {

@@ -9,7 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Source is a place in a request where a token may be. The From functions make one.
+// Source is a place in a request where a token may be. Use one of the From functions to create it.
 type Source struct {
 	kind   sourceKind
 	name   string
@@ -58,7 +58,7 @@ const (
 	maxFormBytes = 64 << 10
 )
 
-var errTwice = errors.New("the token was sent twice in one place")
+var errTwice = errors.New("the token was sent more than once in one place")
 
 // find returns the token, or "" if the source has none.
 func (s *Source) find(c *gin.Context) (string, error) {
@@ -81,7 +81,7 @@ func (s *Source) find(c *gin.Context) (string, error) {
 	}
 }
 
-// fromHeader ignores a header with another scheme: it is meant for somebody else (RFC 6750 §2.1).
+// fromHeader ignores a header with another scheme, which is meant for another authentication method (RFC 6750 §2.1).
 func (s *Source) fromHeader(values []string) (string, error) {
 	text, err := single(values)
 	if err != nil || s.scheme == "" {
@@ -89,7 +89,7 @@ func (s *Source) fromHeader(values []string) (string, error) {
 	}
 	n := len(s.scheme)
 	if len(text) > n+1 && text[:n] == s.scheme && text[n] == ' ' && text[n+1] != ' ' && text[len(text)-1] != ' ' {
-		return text[n+1:], nil // the spelling that nearly all clients use
+		return text[n+1:], nil // the form that nearly all clients use
 	}
 	if len(text) <= n || text[n] != ' ' || !strings.EqualFold(text[:n], s.scheme) {
 		return "", nil
@@ -97,7 +97,7 @@ func (s *Source) fromHeader(values []string) (string, error) {
 	return strings.Trim(text[n:], " "), nil
 }
 
-// fromForm parses the form in a way that the handler can use as well: the values stay in the request.
+// fromForm parses the form into the request, so that the handler can use it as well.
 func (s *Source) fromForm(c *gin.Context) (string, error) {
 	if media, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")); media != formType || c.Request.Body == nil {
 		return "", nil
@@ -109,12 +109,12 @@ func (s *Source) fromForm(c *gin.Context) (string, error) {
 	}
 	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxFormBytes)
 	if err := c.Request.ParseForm(); err != nil {
-		return "", failed(CodeBadRequest, err)
+		return "", newError(CodeBadRequest, err)
 	}
 	return single(c.Request.PostForm[s.name])
 }
 
-// private marks the response to a URL with a token in it (RFC 6750 §2.3).
+// private marks the response to a request whose URL contains a token (RFC 6750 §2.3).
 func private(c *gin.Context, text string, err error) (string, error) {
 	if text != "" || err != nil {
 		c.Header("Cache-Control", "private")
@@ -122,7 +122,7 @@ func private(c *gin.Context, text string, err error) (string, error) {
 	return text, err
 }
 
-// single refuses to choose between two values: a proxy in front of us may have checked the other one.
+// single rejects a token that was sent twice: a proxy in front of the server may have checked the other value.
 func single(values []string) (string, error) {
 	switch len(values) {
 	case 0:
@@ -130,5 +130,5 @@ func single(values []string) (string, error) {
 	case 1:
 		return values[0], nil
 	}
-	return "", failed(CodeBadRequest, errTwice)
+	return "", newError(CodeBadRequest, errTwice)
 }

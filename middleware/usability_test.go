@@ -106,7 +106,7 @@ func TestUsabilityEmptyConfig(t *testing.T) {
 	if err == nil {
 		t.Fatal("New takes an empty Config")
 	}
-	for _, word := range []string{"Store is missing: use store.NewMemory()", "Keys", "give at least one"} {
+	for _, word := range []string{"Store is missing: use store.NewMemory()", "Keys", "pass at least one"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("the error %q does not say %q", err, word)
 		}
@@ -153,9 +153,9 @@ func TestUsabilityLoginHandler(t *testing.T) {
 		want    string
 	}{
 		"no Authenticate":     {func(c *middleware.Config) { c.Authenticate = nil }, "LoginHandler needs Config.Authenticate"},
-		"no subject":          {returns(middleware.Identity{}, nil), "Identity.Subject is empty: it must say who logs in"},
-		"a claim that's ours": {returns(middleware.Identity{Subject: "ann", Claims: gin.H{"exp": 1}}, nil), `"exp" is reserved, choose another name`},
-		"claims of a string":  {returns(middleware.Identity{Subject: "ann", Claims: "admin"}, nil), "no JSON object: use a struct or a map"},
+		"no subject":          {returns(middleware.Identity{}, nil), "Identity.Subject is empty"},
+		"a claim that's ours": {returns(middleware.Identity{Subject: "ann", Claims: gin.H{"exp": 1}}, nil), `"exp" is reserved: choose another name`},
+		"claims of a string":  {returns(middleware.Identity{Subject: "ann", Claims: "admin"}, nil), "not a JSON object: use a struct or a map"},
 		"half a second":       {returns(middleware.Identity{Subject: "ann", TTL: time.Second / 2}, nil), "a lifetime is at least one second"},
 		"a whole profile": {returns(middleware.Identity{Subject: "ann", Claims: gin.H{"photo": strings.Repeat("x", 8192)}}, nil),
 			"put less into the claims"},
@@ -284,12 +284,12 @@ func TestUsabilityWhyNotValid(t *testing.T) {
 	}).token(middleware.Identity{Subject: "ann"})
 	staging := newNewcomer(t, func(c *middleware.Config) { c.Issuer = "https://b.example" }).token(middleware.Identity{Subject: "ann"})
 	for why, answer := range map[string]func() *httptest.ResponseRecorder{
-		"the signature does not fit":           func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+elsewhere.AccessToken) },
-		"iss is not ours":                      func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+staging.AccessToken) },
-		"the token is for refreshing only":     func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+tokens.RefreshToken) },
-		"the token is not for refreshing":      func() *httptest.ResponseRecorder { return n.ask("POST", "/refresh", "Bearer "+tokens.AccessToken) },
-		"the token has not three segments":     func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer undefined") },
-		"a segment is not canonical base64url": func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer {{a}}.{{b}}.{{c}}") },
+		"the signature does not match":           func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+elsewhere.AccessToken) },
+		"iss is not the configured Issuer":       func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+staging.AccessToken) },
+		"a refresh token was sent":               func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+tokens.RefreshToken) },
+		"the token cannot be refreshed":          func() *httptest.ResponseRecorder { return n.ask("POST", "/refresh", "Bearer "+tokens.AccessToken) },
+		"the token does not have three segments": func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer undefined") },
+		"a segment is not canonical base64url":   func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer {{a}}.{{b}}.{{c}}") },
 	} {
 		n.events = nil
 		a := answer()

@@ -27,14 +27,13 @@ func (s *spied) Peek(key string) string {
 	return value
 }
 
-func (s *spied) Version(key string) *atomic.Uint64 {
+func (s *spied) Changes() (self any, counter func(key string) *atomic.Uint64) {
 	if s.version != nil {
-		return s.version(key)
+		return s, s.version
 	}
-	return s.Memory.Version(key)
+	_, counter = s.Memory.Changes()
+	return s, counter
 }
-
-func (s *spied) Self() any { return s }
 
 func (w world) spied(version func(key string) *atomic.Uint64) (*Auth, *spied) {
 	spy := &spied{Memory: w.store, version: version}
@@ -65,7 +64,7 @@ func forEachUse(t *testing.T, test func(w world, u use)) {
 			return err
 		}, CodeTokenRevoked},
 		{"AutoRefresh", func(a *Auth, text string) error {
-			_, _, err := a.renew(context.Background(), text, 0)
+			_, _, err := a.autoRefresh(context.Background(), text, 0)
 			return err
 		}, CodeTokenReused},
 	} {
@@ -100,9 +99,10 @@ func TestR3_ATokenIsLookedForAgainAfterAChangeOnly(t *testing.T) {
 		if got := spy.looksFor(100, pass); got != 0 {
 			w.t.Errorf("%d looks while nothing changed, want none", got)
 		}
+		_, counter := w.store.Changes()
 		for what, change := range map[string]func(){
-			"the session's record": func() { w.store.Version(sessionKey(w.session(token))).Add(2) },
-			"the subject's record": func() { w.store.Version(subjectKey("alice")).Add(2) },
+			"the session's record": func() { counter("s:" + w.session(token)).Add(2) },
+			"the subject's record": func() { counter("u:alice").Add(2) },
 		} {
 			change()
 			if got := spy.looksFor(100, pass); got != aLook {
@@ -146,8 +146,8 @@ func TestR4_AWatchedTokenIsReplacedByTime(t *testing.T) {
 // the session has ended, R11), nobody may pass by what was found before.
 func TestR11_NothingIsRememberedDuringAChange(t *testing.T) {
 	for prefix, end := range map[string]func(w world, token string){
-		sessionPrefix: func(w world, token string) { w.logsOut(w.server(), token, "") },
-		subjectPrefix: func(w world, _ string) {
+		"s:": func(w world, token string) { w.logsOut(w.server(), token, "") },
+		"u:": func(w world, _ string) {
 			w.expect("log out everywhere", w.server().RevokeSubject(context.Background(), "alice"), "")
 		},
 	} {

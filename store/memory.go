@@ -55,13 +55,13 @@ func (m *Memory) Peek(key string) string {
 	return m.records.Peek(key)
 }
 
-// Self returns the store itself. The middleware's guards use it to tell this store from a struct that embeds it.
-func (m *Memory) Self() any { return m }
-
-// Version counts the changes to the key, and to about a thousandth of all others, as the
-// middleware's Peeker wants it: it is odd while a change is under way.
-func (m *Memory) Version(key string) *atomic.Uint64 {
-	return m.records.Version(key)
+// Changes is a contract with package middleware and not part of the public API: it may change at any time.
+//
+// It returns the store itself, so that package middleware can tell it from a struct that embeds it and may have a Get of
+// its own. counter returns the change counter of a key. Keys share about a thousand counters. A counter only goes up: by
+// one before a change can be read, and by one when the change is complete, so it is odd during a change.
+func (m *Memory) Changes() (self any, counter func(key string) *atomic.Uint64) {
+	return m, m.records.Version
 }
 
 // Len returns how many records are held, with the expired records that await the sweeper.

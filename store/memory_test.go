@@ -156,7 +156,8 @@ func TestR10a_MemoryHeedsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
 		mustSwap(t, m, "key", "", "old", time.Now().Add(time.Hour))
-		before := m.Version("key").Load()
+		_, counter := m.Changes()
+		before := counter("key").Load()
 		for _, d := range []time.Duration{0, -time.Nanosecond, -time.Hour} {
 			for _, expires := range []time.Time{time.Now().Add(time.Hour), time.Now().Add(-time.Hour)} {
 				ctx := late{context.Background(), time.Now().Add(d)}
@@ -169,7 +170,7 @@ func TestR10a_MemoryHeedsTheClock(t *testing.T) {
 		if got := m.Peek("key"); got != "old" {
 			t.Errorf("the value is %q, want it unchanged", got)
 		}
-		if got := m.Version("key").Load(); got != before {
+		if got := counter("key").Load(); got != before {
 			t.Errorf("the version went from %d to %d although nothing changed", before, got)
 		}
 		ctx := late{context.Background(), time.Now().Add(time.Nanosecond)}
@@ -229,11 +230,13 @@ func TestR10a_MemoryHeedsTheDeadlineInTurn(t *testing.T) {
 	}
 }
 
-// Self tells the store from a struct that embeds it.
-func TestMemorySelf(t *testing.T) {
+func TestMemoryChangesTellsTheStoreFromAnEmbedder(t *testing.T) {
 	m := newMemory(t)
 	embedder := struct{ *store.Memory }{m}
-	if m.Self() != any(m) || embedder.Self() == any(embedder) {
-		t.Error("Self is not the store itself")
+	if self, _ := m.Changes(); self != any(m) {
+		t.Error("self is not the store")
+	}
+	if self, _ := embedder.Changes(); self == any(embedder) {
+		t.Error("self is the struct that embeds the store")
 	}
 }

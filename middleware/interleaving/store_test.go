@@ -117,7 +117,10 @@ type peekStore struct {
 	peeks int
 }
 
-func (s *peekStore) Self() any { return s }
+// Changes is the contract of the module's stores in memory.
+func (s *peekStore) Changes() (self any, counter func(key string) *atomic.Uint64) {
+	return s, s.counter
+}
 
 func (s *peekStore) Peek(key string) string {
 	s.peeks++
@@ -130,7 +133,7 @@ func (s *peekStore) Peek(key string) string {
 	return value
 }
 
-func (s *peekStore) Version(key string) *atomic.Uint64 {
+func (s *peekStore) counter(key string) *atomic.Uint64 {
 	v, ok := s.versions[key]
 	if !ok {
 		v = new(atomic.Uint64)
@@ -150,7 +153,7 @@ func (s *peekStore) CompareAndSwap(ctx context.Context, key, old, new string, ex
 	if err != nil {
 		return false, err
 	}
-	version := s.Version(key)
+	version := s.counter(key)
 	s.busy[key] = true
 	version.Add(changes[s.defect][0])
 	_, _ = s.wait(ctx, point{what: "CompareAndSwap writes"})

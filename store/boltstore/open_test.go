@@ -18,14 +18,14 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/boltstore"
 )
 
-func TestSelf(t *testing.T) {
+func TestChangesTellsTheStoreFromAnEmbedder(t *testing.T) {
 	s := open(t, file(t))
-	if s.Self() != any(s) {
-		t.Error("Self is not the store")
-	}
 	embedding := struct{ *boltstore.Store }{s}
-	if embedding.Self() == any(embedding) {
-		t.Error("Self is the struct that embeds the store")
+	if self, _ := s.Changes(); self != any(s) {
+		t.Error("self is not the store")
+	}
+	if self, _ := embedding.Changes(); self == any(embedding) {
+		t.Error("self is the struct that embeds the store")
 	}
 }
 

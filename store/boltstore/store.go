@@ -117,14 +117,11 @@ func (s *Store) Peek(key string) string {
 	return s.memory.Peek(key)
 }
 
-// Version returns a counter of the changes to the key and to about a thousandth of all other keys. It is odd while
-// a change is in progress.
-func (s *Store) Version(key string) *atomic.Uint64 {
-	return s.memory.Version(key)
+// Changes is a contract with package middleware and not part of the public API: it may change at any time. It is the
+// same as that of store.Memory.
+func (s *Store) Changes() (self any, counter func(key string) *atomic.Uint64) {
+	return s, s.memory.Version
 }
-
-// Self returns the store itself. The middleware's guards use it to tell this store from a struct that embeds it.
-func (s *Store) Self() any { return s }
 
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent). It returns
 // once the change is on disk and reports whether it was made. If expires is in the past, the key is absent

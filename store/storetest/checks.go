@@ -43,7 +43,7 @@ var checks = []struct {
 	{"ended context", checkEndedContext},
 	{"passed deadline", checkPassedDeadline},
 	{"self", checkSelf},
-	{"version", checkVersion},
+	{"changes", checkChanges},
 }
 
 // patience bounds every single call and every wait for something that must happen.
@@ -82,8 +82,8 @@ func (t tester) want(key, want string) {
 	if got := t.get(key)[0]; got != want {
 		t.Fatalf("Get(%.100q) = %.100q, want %.100q", key, got, want)
 	}
-	if p := peekerOf(t.store); p != nil {
-		if got := p.Peek(key); got != want {
+	if peek, _ := localReads(t.store); peek != nil {
+		if got := peek(key); got != want {
 			t.Fatalf("Peek(%.100q) = %.100q, but Get says %.100q", key, got, want)
 		}
 	}
@@ -496,59 +496,52 @@ func checkPassedDeadline(tb tb, s Store) {
 	}
 }
 
-// checkSelf is for stores that have Peek. One whose Self is a store of another type embeds that store: it makes no promise
-// about the Peek that it inherits.
+// checkSelf is for stores that have Changes. If self is a store of another type, the store embeds that one.
 func checkSelf(tb tb, s Store) {
-	if _, ok := s.(versioned); !ok {
+	c, ok := s.(changer)
+	if !ok {
 		return
 	}
 	t := newTester(tb, s)
-	p, ok := s.(peeker)
-	if !ok {
-		t.Fatalf("the store has Peek and Version, but no Self() any: the guards would not use them")
-	}
 	if !reflect.ValueOf(s).Comparable() {
-		t.Fatalf("stores of type %T cannot be compared, so Self cannot tell them apart: return a pointer", s)
+		t.Fatalf("stores of type %T cannot be compared, so Changes cannot tell them apart: return a pointer", s)
 	}
-	if self := p.Self(); self != any(s) && reflect.TypeOf(self) == reflect.TypeOf(s) {
-		t.Fatalf("Self returned another %T than the store itself", s)
+	if self, _ := c.Changes(); self != any(s) && reflect.TypeOf(self) == reflect.TypeOf(s) {
+		t.Fatalf("Changes returned another %T than the store itself", s)
 	}
 }
 
-// checkVersion is for stores whose Peek the guards use.
-func checkVersion(tb tb, s Store) {
-	p := peekerOf(s)
-	if p == nil {
+// checkChanges is for stores whose change counters the guards use.
+func checkChanges(tb tb, s Store) {
+	peek, counter := localReads(s)
+	if counter == nil {
 		return
 	}
 	t := newTester(tb, s)
 	key := t.prefix + "key"
-	version := p.Version(key)
-	if version != p.Version(key) {
-		t.Fatalf("Version returned two counters for one key")
+	changes := counter(key)
+	if changes != counter(key) {
+		t.Fatalf("Changes returned two counters for one key")
 	}
-	if version.Load()%2 == 1 { // it cannot tell, and must not seem to
-		t.mustSwap(key, "", "1", inAnHour())
-		if version.Load()%2 == 0 {
-			t.Fatalf("the version was odd while nothing changed, and is even now: it must be odd always, or only during a change")
-		}
-		return
+	if changes.Load()%2 == 1 {
+		t.Fatalf("the change counter is odd although no change is in progress")
 	}
 	for _, step := range []struct {
 		old, new string
 		expires  time.Time
 	}{{"", "1", inAnHour()}, {"1", "2", inAnHour()}, {"2", "3", time.Now().Add(-time.Hour)}} {
-		before := version.Load()
+		before := changes.Load()
 		t.mustSwap(key, step.old, step.new, step.expires)
-		if after := version.Load(); after <= before || after%2 == 1 {
-			t.Fatalf("the version was %d before a swap from %q to %q, and %d after it", before, step.old, step.new, after)
+		if after := changes.Load(); after <= before || after%2 == 1 {
+			t.Fatalf("the change counter was %d before a swap from %q to %q, and %d after it", before, step.old, step.new, after)
 		}
 	}
-	t.watchVersion(p, t.prefix+"counter")
+	t.watchChanges(peek, counter, t.prefix+"counter")
 }
 
-// watchVersion counts, and reads meanwhile: what changes while the version is even and stands still was not announced.
-func (t tester) watchVersion(p peeker, key string) {
+// watchChanges increments a key and reads it at the same time. A value that changes while the change counter is even and
+// does not move was not announced.
+func (t tester) watchChanges(peek func(key string) string, counter func(key string) *atomic.Uint64, key string) {
 	t.Helper()
 	var counted atomic.Bool
 	err := together(4, func(ctx context.Context, i int) error {
@@ -561,17 +554,17 @@ func (t tester) watchVersion(p peeker, key string) {
 			}
 			return nil
 		}
-		version := p.Version(key)
+		changes := counter(key)
 		for !counted.Load() {
-			before := version.Load()
-			first := p.Peek(key)
+			before := changes.Load()
+			first := peek(key)
 			runtime.Gosched() // to the goroutine that counts
 			if before%2 == 1 {
 				continue
 			}
-			second := p.Peek(key)
-			if first != second && version.Load() == before {
-				return fmt.Errorf("a key's value went from %q to %q, and its version stayed %d", first, second, before)
+			second := peek(key)
+			if first != second && changes.Load() == before {
+				return fmt.Errorf("a key's value went from %q to %q, and its change counter stayed %d", first, second, before)
 			}
 		}
 		return nil

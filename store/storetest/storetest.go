@@ -29,26 +29,31 @@ type Store interface {
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
-// peeker is middleware.Peeker. A store that has the methods promises that Peek answers as Get does, unless its Self is
-// another store.
+// peeker is middleware.Peeker: Peek answers like Get.
 type peeker interface {
-	versioned
-	Self() any
-}
-
-type versioned interface {
 	Peek(key string) string
-	Version(key string) *atomic.Uint64
 }
 
-// peekerOf returns the store as a peeker if the guards would use it as one, or nil. A struct that embeds a store inherits
-// its Peek, which knows nothing of the struct's own Get; Self gives it away.
-func peekerOf(s Store) peeker {
+// changer is the contract between this module's stores in memory and package middleware. A store that has Changes makes no
+// promise about Peek if self is another store: it is embedded in a struct with a Get of its own.
+type changer interface {
+	Changes() (self any, counter func(key string) *atomic.Uint64)
+}
+
+// localReads returns the store's Peek and its change counters, as the guards use them. They are nil if the guards use Get.
+func localReads(s Store) (peek func(key string) string, counter func(key string) *atomic.Uint64) {
 	p, ok := s.(peeker)
-	if !ok || !reflect.ValueOf(s).Comparable() || p.Self() != any(s) {
-		return nil
+	if !ok {
+		return nil, nil
 	}
-	return p
+	if c, ok := s.(changer); ok {
+		self, counter := c.Changes()
+		if !reflect.ValueOf(s).Comparable() || self != any(s) {
+			return nil, nil
+		}
+		return p.Peek, counter
+	}
+	return p.Peek, nil
 }
 
 // Run tests the stores that newStore returns against the contract, one subtest and one call of newStore per

@@ -20,7 +20,7 @@ type plain struct {
 	reading sync.RWMutex // of records, for who does not hold mu
 	records map[string]record
 	writes  int
-	version atomic.Uint64 // of all keys
+	changes atomic.Uint64 // of all keys
 }
 
 func newPlain() *plain { return &plain{records: map[string]record{}} }
@@ -47,9 +47,9 @@ type faults struct {
 	stalePeek      bool
 	copiesSelf     bool
 	forgets        bool // every 7th write
-	frozenVersion  bool
-	lateVersion    bool // goes up after the change only
-	earlyVersion   bool // goes up before the change only, and is never odd
+	frozenCounter  bool
+	lateCounter    bool // goes up after the change only
+	earlyCounter   bool // goes up before the change only, and is never odd
 }
 
 type record struct {
@@ -151,29 +151,28 @@ func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expire
 func (p *plain) write(key string, r record) {
 	before, after := uint64(1), uint64(1)
 	switch {
-	case p.frozenVersion:
+	case p.frozenCounter:
 		before, after = 0, 0
-	case p.lateVersion:
+	case p.lateCounter:
 		before, after = 0, 2
-	case p.earlyVersion:
+	case p.earlyCounter:
 		before, after = 2, 0
 	}
-	p.version.Add(before)
+	p.changes.Add(before)
 	runtime.Gosched()
 	p.reading.Lock()
 	p.records[p.key(key)] = r
 	p.reading.Unlock()
 	runtime.Gosched()
-	p.version.Add(after)
+	p.changes.Add(after)
 }
 
-func (p *plain) Version(string) *atomic.Uint64 { return &p.version }
-
-func (p *plain) Self() any {
+func (p *plain) Changes() (self any, counter func(key string) *atomic.Uint64) {
+	counter = func(string) *atomic.Uint64 { return &p.changes }
 	if p.copiesSelf {
-		return &plain{records: p.records}
+		return &plain{records: p.records}, counter
 	}
-	return p
+	return p, counter
 }
 
 func (p *plain) Peek(key string) string {
@@ -185,7 +184,7 @@ func (p *plain) Peek(key string) string {
 	return p.read(key)
 }
 
-// embedder inherits a Peek that does not fit its own Get.
+// embedder inherits a Peek that does not fit its own Get. Changes tells the two apart.
 type embedder struct{ *plain }
 
 func (e embedder) Get(ctx context.Context, keys ...string) ([]string, error) {
@@ -203,21 +202,18 @@ func (e embedder) CompareAndSwap(ctx context.Context, key, old, new string, expi
 // claimer is an embedder that says its Peek is its own.
 type claimer struct{ embedder }
 
-func (c claimer) Self() any { return c }
+func (c claimer) Changes() (self any, counter func(key string) *atomic.Uint64) {
+	_, counter = c.plain.Changes()
+	return c, counter
+}
 
-// uncomparable has a Self that no store can equal.
+// uncomparable returns a self that no store can equal.
 type uncomparable struct {
 	*plain
 	_ []int
 }
 
-func (u uncomparable) Self() any { return u }
-
-// selfless has Peek and Version, but no Self.
-type selfless struct {
-	Store
-	versioned
-}
+func (u uncomparable) Changes() (self any, counter func(key string) *atomic.Uint64) { return u, nil }
 
 // witness is a tb that remembers what a check said.
 type witness struct {
@@ -283,9 +279,8 @@ func TestEveryBreachIsFound(t *testing.T) {
 		{faults{ignoresContext: true}, "passed deadline", "ignores its context"},
 		{faults{ignoresClock: true}, "passed deadline", "ignores the deadline"},
 		{faults{checksTooLate: true}, "passed deadline", "looks at the deadline after the change"},
-		{faults{copiesSelf: true}, "self", "is not its Self"},
-		{uncomparable{plain: newPlain()}, "self", "cannot be compared with its Self"},
-		{selfless{newPlain(), newPlain()}, "self", "has no Self"},
+		{faults{copiesSelf: true}, "self", "names another store as itself"},
+		{uncomparable{plain: newPlain()}, "self", "cannot be compared"},
 		{claimer{embedder{newPlain()}}, "swap", "claims an inherited Peek"},
 		{faults{foldsKeys: true}, "any key", "folds keys"},
 		{faults{cutsKeys: true}, "any key", "cuts keys"},
@@ -293,9 +288,9 @@ func TestEveryBreachIsFound(t *testing.T) {
 		{faults{deletesOnLost: true}, "wrong old value", "drops the record when a swap is lost"},
 		{faults{stalePeek: true}, "swap", "answers Peek with something else"},
 		{faults{forgets: true}, "many keys at once", "loses a write"},
-		{faults{frozenVersion: true}, "version", "announces no change"},
-		{faults{lateVersion: true}, "version", "announces a change when it can be read already"},
-		{faults{earlyVersion: true}, "version", "announces a change and does not say when it is complete"},
+		{faults{frozenCounter: true}, "changes", "announces no change"},
+		{faults{lateCounter: true}, "changes", "announces a change when it can be read already"},
+		{faults{earlyCounter: true}, "changes", "announces a change and does not say when it is complete"},
 	} {
 		found[breach.check] = true
 		t.Run(breach.store+"/"+breach.check, func(t *testing.T) {

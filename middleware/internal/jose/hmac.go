@@ -1,4 +1,4 @@
-package middleware
+package jose
 
 import (
 	"crypto/hmac"
@@ -8,14 +8,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// pooledHMAC is golang-jwt's HMAC, except that it reuses the keyed state from one token to the next: setting it
-// up costs as much as hashing a token.
+// pooledHMAC is golang-jwt's HMAC with the keyed state reused from one token to the next. Setting up the state costs as
+// much as hashing a token.
 type pooledHMAC struct {
 	*jwt.SigningMethodHMAC
 	states *sync.Pool
 }
 
-// hmacState is used by one goroutine at a time.
+// hmacState is a keyed hash with buffers. One goroutine uses it at a time.
 type hmacState struct {
 	mac  hash.Hash
 	text []byte
@@ -32,11 +32,11 @@ func newPooledHMAC(method *jwt.SigningMethodHMAC, secret []byte) *pooledHMAC {
 func (s *hmacState) compute(text string) {
 	s.text = append(s.text[:0], text...)
 	s.mac.Reset()
-	_, _ = s.mac.Write(s.text) // a hash never fails
+	_, _ = s.mac.Write(s.text) // a hash never returns an error
 	s.sum = s.mac.Sum(s.sum[:0])
 }
 
-// Verify implements jwt.SigningMethod. It ignores the key argument: the states were made with the key.
+// Verify implements jwt.SigningMethod. It ignores the key argument, because the pooled states already have the key.
 func (m *pooledHMAC) Verify(text string, signature []byte, _ any) error {
 	state := m.states.Get().(*hmacState)
 	state.compute(text)

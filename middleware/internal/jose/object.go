@@ -1,44 +1,24 @@
-package middleware
+package jose
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"strconv"
 	"unicode/utf8"
 )
 
-// This file reads and writes JSON objects member by member, as a token needs it and encoding/json does not
-// do it: names compared exactly, a name twice refused, values kept as they were written (R1). It is one pass
-// over the text, as each request with a new token waits for it; a fuzz test holds it against encoding/json.
+// This file scans JSON objects member by member. encoding/json cannot do what a token needs: compare names exactly,
+// reject a name that appears twice, keep values as they were written (R1). It is one pass over the text, because every
+// request with a new token waits for it. A fuzz test compares it with encoding/json.
 
-// malformed says what is wrong with a token or an object.
-type malformed string
-
-func (m malformed) Error() string { return string(m) }
-
-// strictBase64 accepts one spelling of each value: no padding, no stray bits.
-var strictBase64 = base64.RawURLEncoding.Strict()
-
-// decodeObject reads a segment of a JWT and calls visit for each member of the object in it.
-func decodeObject(segment string, visit func(name string, value, member []byte) error) error {
-	object, err := strictBase64.DecodeString(segment)
-	if err != nil {
-		return malformed("a segment is not canonical base64url")
-	}
-	return scanObject(object, visit)
-}
-
-// scanObject calls visit with the name, the value and the whole text of each member at the top level of a
-// JSON object, which must be all there is, valid UTF-8 and without a name twice (RFC 7519 §4). Values and
-// texts are slices of object.
-func scanObject(object []byte, visit func(name string, value, member []byte) error) error {
+// ScanObject calls visit with the name, the value and the whole text of each member at the top level of a JSON object.
+// It rejects anything after the object, invalid UTF-8 and a name that appears twice (RFC 7519 §4). The values and texts
+// are slices of object.
+func ScanObject(object []byte, visit func(name string, value, member []byte) error) error {
 	if !utf8.Valid(object) {
 		return errNotJSON
 	}
 	pos := skipSpace(object, 0)
 	if at(object, pos) != '{' {
-		return malformed("a segment is not a JSON object")
+		return Malformed("a segment is not a JSON object")
 	}
 	var seen nameSet
 	end, err := scanMembers(object, pos+1, func(start, nameEnd, valueStart, end int) error {
@@ -47,7 +27,7 @@ func scanObject(object []byte, visit func(name string, value, member []byte) err
 			return err
 		}
 		if !seen.add(name) {
-			return malformed("a member appears twice")
+			return Malformed("a member appears twice")
 		}
 		return visit(name, object[valueStart:end], object[start:end])
 	})
@@ -60,19 +40,21 @@ func scanObject(object []byte, visit func(name string, value, member []byte) err
 	return nil
 }
 
-const errNotJSON = malformed("a segment is not JSON")
+// registered are the names of members that tokens of this module and JOSE headers have. Reading one of them does not
+// allocate.
+var registered = [...]string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp", "access_ttl", "alg", "kid", "typ"}
 
-// nameValue reads a member's name. Ours are the same few in each token and need no memory of their own.
+// nameValue reads a member's name.
 func nameValue(value []byte) (string, error) {
-	for _, name := range reserved {
+	for _, name := range registered {
 		if string(value[1:len(value)-1]) == name {
 			return name, nil
 		}
 	}
-	return stringValue(value)
+	return String(value)
 }
 
-// nameSet is a set of names that costs nothing while there are few.
+// nameSet is a set of names. It does not allocate for the first 16.
 type nameSet struct {
 	few  [16]string
 	n    int
@@ -100,7 +82,7 @@ func (s *nameSet) add(name string) bool {
 	return true
 }
 
-// at returns the byte at pos, 0 past the end: no JSON has one.
+// at returns the byte at pos, or 0 past the end: JSON never contains a zero byte.
 func at(b []byte, pos int) byte {
 	if pos < len(b) {
 		return b[pos]
@@ -115,8 +97,8 @@ func skipSpace(b []byte, pos int) int {
 	return pos
 }
 
-// scanMembers reads what follows the brace of an object, calls visit with the bounds of each member's name and
-// value, and returns the end of the object.
+// scanMembers scans an object from the byte after its opening brace. It calls visit with the bounds of each member's
+// name and value, and returns the end of the object.
 func scanMembers(b []byte, pos int, visit func(start, nameEnd, valueStart, end int) error) (int, error) {
 	if pos = skipSpace(b, pos); at(b, pos) == '}' {
 		return pos + 1, nil
@@ -150,11 +132,11 @@ func scanMembers(b []byte, pos int, visit func(start, nameEnd, valueStart, end i
 	}
 }
 
-// deepest is how deep values may be nested, as in encoding/json.
+// deepest limits how deep values may be nested, as encoding/json does.
 const deepest = 10_000
 
-// scanValue returns the end of the value at pos, -1 if there is none. It and those below know the grammar of
-// RFC 8259; that the text is UTF-8 was seen to before.
+// scanValue returns the end of the value at pos, or -1 if there is none. This function and the ones below implement the
+// grammar of RFC 8259. The text is known to be valid UTF-8.
 func scanValue(b []byte, pos, depth int) int {
 	switch c := at(b, pos); {
 	case c == '"':
@@ -178,7 +160,7 @@ func scanNested(b []byte, pos, depth int) int {
 		return -1
 	}
 	isObject := b[pos] == '{'
-	closing := b[pos] + 2 // in ASCII, of braces and of brackets
+	closing := b[pos] + 2 // in ASCII, for braces and for brackets
 	if pos = skipSpace(b, pos+1); at(b, pos) == closing {
 		return pos + 1
 	}
@@ -266,7 +248,7 @@ func scanNumber(b []byte, pos int) int {
 	return pos
 }
 
-// scanDigits passes over one digit or more.
+// scanDigits returns the end of the digits at pos, or -1 if there are none.
 func scanDigits(b []byte, pos int) int {
 	start := pos
 	for c := at(b, pos); '0' <= c && c <= '9'; c = at(b, pos) {
@@ -276,70 +258,4 @@ func scanDigits(b []byte, pos int) int {
 		return -1
 	}
 	return pos
-}
-
-// stringValue reads a JSON string.
-func stringValue(value []byte) (string, error) {
-	text, err := textValue(value)
-	return string(text), err
-}
-
-// textValue is stringValue without a copy, where what is written and what it means are the same.
-func textValue(value []byte) ([]byte, error) {
-	if len(value) < 2 || value[0] != '"' {
-		return nil, malformed("a member is not a string")
-	}
-	if bytes.IndexByte(value, '\\') < 0 {
-		return value[1 : len(value)-1], nil
-	}
-	var s string
-	if json.Unmarshal(value, &s) != nil {
-		return nil, malformed("a member is not a string")
-	}
-	return []byte(s), nil
-}
-
-// maxSecond is the last that can be counted in microseconds. No date is later, so that none overflows.
-const maxSecond = maxInstant / microsPerSecond
-
-// secondsValue reads a NumericDate (RFC 7519 §2): seconds since 1970, which may have a fraction; that is cut.
-func secondsValue(value []byte) (int64, error) {
-	n, ok := parseDigits(value)
-	if !ok {
-		f, err := strconv.ParseFloat(string(value), 64)
-		if err != nil || f < 0 || f > float64(maxSecond) {
-			return 0, malformed("a date is not a number of seconds")
-		}
-		n = int64(f)
-	}
-	if n > maxSecond {
-		return 0, malformed("a date is too far in the future")
-	}
-	return n, nil
-}
-
-// parseDigits reads a whole number that is certain to fit.
-func parseDigits(value []byte) (n int64, ok bool) {
-	const certain = 18
-	if len(value) > certain {
-		return 0, false
-	}
-	for _, c := range value {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int64(c-'0')
-	}
-	return n, true
-}
-
-// appendString appends s as a JSON string.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(s) // a string always has a spelling
-			return append(b, quoted...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
 }

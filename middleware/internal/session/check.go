@@ -1,0 +1,150 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// state is a token's place in its session, according to the blacklist.
+type state uint8
+
+const (
+	current    state = iota
+	inGrace          // just replaced; still accepted, and a refresh returns its successor (R7)
+	superseded       // it and its successor were replaced within one grace period: rejected, but not reuse (R8)
+	replaced         // replaced longer ago than the grace period (R4, R8)
+	revoked          // the session has ended, or its subject was revoked (R3)
+)
+
+// err returns the verdict for a request with such a token (R3, R4).
+func (s state) err() error {
+	switch s {
+	case revoked:
+		return errEnded
+	case superseded, replaced:
+		return errReplaced
+	}
+	return nil
+}
+
+// status is what the blacklist says about a token.
+type status struct {
+	state
+	record
+	value string // the encoded record, for the swap
+}
+
+// Verify decides whether a token is good for a request (R2–R4). m is the token's memo, or nil.
+func (r *Rules) Verify(ctx context.Context, t *Token, m *Memo) error {
+	if t.Kind != AccessToken {
+		return errRefreshOnly
+	}
+	now := time.Now()
+	if err := r.checkExpiry(t, now); err != nil {
+		return err
+	}
+	return r.checkBlacklist(ctx, t, m, now, false)
+}
+
+// Introspect decides whether a token of either kind is good for anything (R2–R5).
+func (r *Rules) Introspect(ctx context.Context, t *Token) error {
+	if t.Kind == AccessToken {
+		return r.Verify(ctx, t, nil)
+	}
+	now := time.Now()
+	if err := r.checkRefreshable(t, now); err != nil {
+		return err
+	}
+	return r.checkBlacklist(ctx, t, nil, now, false)
+}
+
+// VerifyUnrefreshed decides about a token that AutoRefresh does not have to refresh. Unlike Verify it ends the session
+// on reuse (R8).
+func (r *Rules) VerifyUnrefreshed(ctx context.Context, t *Token, m *Memo) error {
+	if err := r.checkMode(t); err != nil {
+		return err
+	}
+	return r.checkBlacklist(ctx, t, m, time.Now(), true)
+}
+
+// checkBlacklist rejects a token that is revoked or replaced (R3, R4). With punish it ends the session on reuse (R8).
+func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived time.Time, punish bool) error {
+	before := m.snapshot()
+	if before.unchanged() {
+		return nil
+	}
+	if punish {
+		ctx = context.WithoutCancel(ctx) // the client may hang up, but the session must end
+	}
+	var a *access
+	if r.peek == nil { // peeking needs no access, and every request with a new token comes this way
+		a = r.access(ctx)
+	}
+	s, err := r.read(a, t, arrived)
+	if err != nil {
+		return err
+	}
+	before.remember(s.state)
+	if punish && s.state == replaced {
+		if a == nil {
+			a = r.access(ctx)
+		}
+		return r.reuse(a, t)
+	}
+	return s.err()
+}
+
+// read asks the blacklist about a token whose request came at the time arrived.
+func (r *Rules) read(a *access, t *Token, arrived time.Time) (status, error) {
+	var values [2]string
+	switch {
+	case r.Store == nil:
+		return status{}, nil
+	case r.peek != nil:
+		// The subject's record adds nothing to a session that has ended.
+		if values[0] = r.peek(t.sessionKey); values[0] != endedValue {
+			values[1] = r.peek(t.subjectKey)
+		}
+	default:
+		var err error
+		if values, err = a.get(t.sessionKey, t.subjectKey); err != nil {
+			return status{}, err
+		}
+	}
+	return r.decide(t, values, arrived)
+}
+
+// decide derives the token's state from its records: R3, R4, and which of R6, R7 and R8 applies.
+func (r *Rules) decide(t *Token, values [2]string, arrived time.Time) (status, error) {
+	if values == [2]string{} {
+		return status{}, nil
+	}
+	session, err := decodeRecord(values[0])
+	if err != nil {
+		return status{}, err
+	}
+	subject, err := decodeCutoff(values[1])
+	if err != nil {
+		return status{}, err
+	}
+	s := status{record: session, value: values[0]}
+	switch {
+	case session.ended() || t.birth < subject.instant:
+		s.state = revoked
+	case !t.refreshable() || t.Instant >= session.cutoff:
+		s.state = current // in pair mode a refresh does not affect access tokens
+	case t.Instant == session.previous && r.graceHolds(session.graceStart(), arrived):
+		s.state = inGrace
+	case t.Instant < session.previous && r.graceHolds(session.previous, arrived):
+		s.state = superseded
+	default:
+		s.state = replaced
+	}
+	return s, nil
+}
+
+// graceHolds reports whether a request that came at the time arrived is inside the grace period that began at start
+// (R7). The time that the server itself needs, for a slow store or Reload, does not shorten the client's grace.
+func (r *Rules) graceHolds(start int64, arrived time.Time) bool {
+	return r.Grace >= 0 && arrived.UnixMicro() <= start+r.Grace.Microseconds()
+}

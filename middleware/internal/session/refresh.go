@@ -1,0 +1,134 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// A Refresh is one refresh in progress (R5–R10): BeginRefresh, then the application's Reload and Recheck, then Commit.
+type Refresh struct {
+	rules   *Rules
+	client  context.Context
+	access  *access // outlives the client: a thief may hang up, but the session must end (R8)
+	token   *Token
+	arrived time.Time
+	status  status
+}
+
+// BeginRefresh rejects a token that cannot be refreshed, and ends the session on reuse.
+func (r *Rules) BeginRefresh(ctx context.Context, t *Token) (*Refresh, error) {
+	now := time.Now()
+	if err := r.checkRefreshable(t, now); err != nil {
+		return nil, err
+	}
+	f := &Refresh{rules: r, client: ctx, access: r.access(context.WithoutCancel(ctx)), token: t, arrived: now}
+	return f, f.Recheck()
+}
+
+// Recheck reads the blacklist again. Call it after anything slow.
+func (f *Refresh) Recheck() (err error) {
+	if f.status, err = f.rules.read(f.access, f.token, f.arrived); err != nil {
+		return err
+	}
+	if f.status.state == replaced {
+		return f.rules.reuse(f.access, f.token)
+	}
+	return f.status.err()
+}
+
+// Commit replaces the token by its successor. sign makes the client's answer. It is called before the swap, so that
+// nothing is used up if it fails, and again if another request's swap came first (R10). The instant is taken last,
+// because the grace period counts from it.
+func (f *Refresh) Commit(sign func(next *Token) error) error {
+	r, t := f.rules, f.token
+	for range maxSwaps {
+		if next := f.existing(); next != nil {
+			return sign(next)
+		}
+		next := t.successor(r.instant(t.Instant+r.tokensPerIssue()), time.Now().Unix())
+		if err := sign(next); err != nil {
+			return err
+		}
+		if err := f.client.Err(); err != nil {
+			return unavailable(err) // the client has gone, so its token is not used up
+		}
+		updated := record{cutoff: next.Instant, previous: t.Instant, iat: next.IssuedAt}
+		swapped, err := f.access.swap(t.sessionKey, f.status.value, updated.encode(), r.recordExpiry(t))
+		if swapped || err != nil {
+			return err
+		}
+		if err := f.Recheck(); err != nil {
+			return err
+		}
+	}
+	return unavailable(errSwaps)
+}
+
+// existing returns the token that an earlier refresh made and that answers this one as well: the successor of a token
+// in its grace period (R7), or the presented token itself if a swap made it less than a grace period ago and the
+// tokens of the answer are still alive (R6a). Otherwise it returns nil.
+func (f *Refresh) existing() *Token {
+	t, s := f.token, f.status
+	switch {
+	case s.state == inGrace:
+		return t.successor(s.cutoff, s.iat)
+	case t.Instant == s.cutoff && f.rules.graceHolds(s.graceStart(), f.arrived) && time.Now().Unix() < t.IssuedAt+t.ttl:
+		return t.successor(t.Instant, t.IssuedAt)
+	}
+	return nil
+}
+
+// NeedsRefresh tells AutoRefresh whether to refresh t, because it has expired or has less than within left, and
+// whether it has expired, so that the request depends on the refresh.
+func (r *Rules) NeedsRefresh(t *Token, within time.Duration) (needed, expired bool) {
+	now := time.Now()
+	if r.checkExpiry(t, now) != nil {
+		return true, true
+	}
+	left := time.Unix(t.ExpiresAt, 0).Sub(now)
+	return left < within && r.checkWindow(t, now) == nil, false
+}
+
+// ExtendGrace restarts the grace period of the swap that made next while AutoRefresh's handler runs, for at most
+// maxExtension: the client does not have next before the answer is written (R7). stop ends that, and restarts the
+// period once more if the handler was slow.
+func (r *Rules) ExtendGrace(ctx context.Context, next *Token) (stop func()) {
+	pause := r.Grace / 2
+	if pause <= 0 {
+		return func() {}
+	}
+	ctx = context.WithoutCancel(ctx)
+	began, done := time.Now(), make(chan struct{})
+	go func() {
+		tick := time.NewTicker(pause)
+		defer tick.Stop()
+		for time.Since(began) < maxExtension {
+			select {
+			case <-tick.C:
+				r.restartGrace(ctx, next)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		if time.Since(began) >= pause {
+			r.restartGrace(ctx, next)
+		}
+	}
+}
+
+// restartGrace lets the grace period of the swap that made next begin again, unless next was replaced in the meantime
+// or the swap is too long ago. If the store fails, the period ends when it would have.
+func (r *Rules) restartGrace(ctx context.Context, next *Token) {
+	_ = r.access(ctx).update(next.sessionKey, func(value string) (change, error) {
+		rec, err := decodeRecord(value)
+		now := time.Now().UnixMicro()
+		if err != nil || rec.cutoff != next.Instant || now > rec.cutoff+maxExtension.Microseconds() {
+			return change{done: true}, err
+		}
+		rec.extended = max(rec.extended, now)
+		return change{value: rec.encode(), expires: r.recordExpiry(next)}, nil
+	})
+}

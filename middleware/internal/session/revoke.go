@@ -1,0 +1,80 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// Everything in this file runs to its end within StoreTimeout, even if the client disconnects (R8, R11, R12).
+
+// Logout ends the session of any genuine token, until the last token of the session is dead (R11).
+func (r *Rules) Logout(ctx context.Context, t *Token) error {
+	if err := r.checkAnyAlive(t, time.Now()); err != nil {
+		return err
+	}
+	return r.end(r.access(context.WithoutCancel(ctx)), t.Session, r.recordExpiry(t))
+}
+
+// LogoutEverywhere revokes all sessions of the token's subject (R12). It affects other sessions, so it takes no token
+// that is revoked or replaced, and in pair mode no access token that has expired.
+func (r *Rules) LogoutEverywhere(ctx context.Context, t *Token) error {
+	now := time.Now()
+	check := r.checkAnyAlive
+	if !t.refreshable() {
+		check = r.checkExpiry
+	}
+	if err := check(t, now); err != nil {
+		return err
+	}
+	a := r.access(context.WithoutCancel(ctx))
+	s, err := r.read(a, t, now)
+	if err != nil {
+		return err
+	}
+	if err := s.err(); err != nil {
+		return err
+	}
+	return r.revoke(a, t.Subject)
+}
+
+// RevokeSession ends a session of which only the id is known (R11).
+func (r *Rules) RevokeSession(ctx context.Context, session string) error {
+	return r.end(r.access(context.WithoutCancel(ctx)), session, time.Now().Add(clockSkew+r.longestSession()))
+}
+
+// RevokeSubject revokes all sessions of a subject that have begun (R12).
+func (r *Rules) RevokeSubject(ctx context.Context, subject string) error {
+	return r.revoke(r.access(context.WithoutCancel(ctx)), subject)
+}
+
+// revoke moves the subject's cutoff a clock skew ahead of now. A login is born no earlier than the cutoff that it saw,
+// so each cutoff has to be later than the one before.
+func (r *Rules) revoke(a *access, subject string) error {
+	return a.update(subjectKey(subject), func(value string) (change, error) {
+		old, err := decodeCutoff(value)
+		if err != nil {
+			return change{}, err
+		}
+		c := cutoff{instant: max(r.instant(0)+clockSkew.Microseconds(), old.instant+1), by: r.name}
+		return change{value: c.encode(), expires: time.UnixMicro(c.instant).Add(r.longestSession())}, nil
+	})
+}
+
+// reuse rejects a token that was replaced longer ago than the grace period, and ends its session: either the client or
+// a thief holds a copy (R8).
+func (r *Rules) reuse(a *access, t *Token) error {
+	if r.KeepSessionOnReuse {
+		return errReused
+	}
+	if err := r.end(a, t.Session, r.recordExpiry(t)); err != nil {
+		return err
+	}
+	return errReuseEnded
+}
+
+// end ends a session for good. A concurrent refresh cannot undo it, because its swap expects a record that is gone.
+func (r *Rules) end(a *access, session string, expires time.Time) error {
+	return a.update(sessionKey(session), func(value string) (change, error) {
+		return change{value: endedValue, expires: expires, done: value == endedValue}, nil
+	})
+}

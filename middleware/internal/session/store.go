@@ -1,0 +1,129 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"sync/atomic"
+	"time"
+)
+
+// Store holds the blacklist. Package middleware documents the contract.
+type Store interface {
+	Get(ctx context.Context, keys ...string) ([]string, error)
+	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
+}
+
+// Peeker is a Store that reads from this process's memory without waiting. Package middleware documents the contract.
+type Peeker interface {
+	Peek(key string) string
+}
+
+// changer is the contract with this module's stores in memory. counter returns the change counter for a key; several
+// keys may share one. It only goes up: by one before anybody can read a change, and by one when the change is complete.
+// So it is odd during a change, and if it is even and has not moved, whatever was read since then still holds. The
+// expiry of a value need not be counted.
+//
+// self is the store itself. A struct that embeds the store inherits Peek and Changes, but may have a Get of its own.
+type changer interface {
+	Changes() (self any, counter func(key string) *atomic.Uint64)
+}
+
+// localReads returns how to read the store without waiting: nil functions if it has to be asked with Get.
+func localReads(store Store) (peek func(key string) string, counter func(key string) *atomic.Uint64) {
+	peeker, ok := store.(Peeker)
+	if !ok {
+		return nil, nil
+	}
+	if c, ok := store.(changer); ok {
+		self, counter := c.Changes()
+		if !reflect.ValueOf(store).Comparable() || self != any(store) {
+			return nil, nil
+		}
+		return peeker.Peek, counter
+	}
+	return peeker.Peek, nil
+}
+
+// access is how one step uses the store. All its calls together take no longer than the timeout (R14). The time
+// between the calls, for Reload and for signing, is not counted.
+type access struct {
+	rules *Rules
+	ctx   context.Context
+	left  time.Duration
+}
+
+func (r *Rules) access(ctx context.Context) *access {
+	return &access{rules: r, ctx: ctx, left: r.StoreTimeout}
+}
+
+var (
+	errStoreAnswer = errors.New("the store returned a different number of values than keys")
+	errSwaps       = errors.New("the store refused every compare-and-swap")
+)
+
+// bounded runs one call of the store. Every failure becomes the same verdict.
+func (a *access) bounded(call func(ctx context.Context) error) error {
+	if a.rules.Store == nil {
+		return errNoStore
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, a.left)
+	defer cancel()
+	start := time.Now()
+	err := call(ctx)
+	a.left -= time.Since(start)
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// get returns the values of two keys. An empty key has the value "".
+func (a *access) get(keys ...string) (values [2]string, err error) {
+	err = a.bounded(func(ctx context.Context) error {
+		got, err := a.rules.Store.Get(ctx, keys...)
+		if err == nil && len(got) != len(keys) {
+			err = errStoreAnswer
+		}
+		copy(values[:], got)
+		return err
+	})
+	return values, err
+}
+
+func (a *access) swap(key, old, new string, expires time.Time) (swapped bool, err error) {
+	err = a.bounded(func(ctx context.Context) (err error) {
+		swapped, err = a.rules.Store.CompareAndSwap(ctx, key, old, new, expires)
+		return err
+	})
+	return swapped, err
+}
+
+// maxSwaps limits the attempts of one step. An attempt fails only if another request's swap succeeded, so the session
+// would have to be refreshed this often in the meantime. A store that keeps refusing is broken.
+const maxSwaps = 64
+
+// change is what update writes. done means that there is nothing to write.
+type change struct {
+	value   string
+	expires time.Time
+	done    bool
+}
+
+// update replaces the value of a key by what next makes of it, and repeats that until a swap succeeds.
+func (a *access) update(key string, next func(value string) (change, error)) error {
+	for range maxSwaps {
+		values, err := a.get(key)
+		if err != nil {
+			return err
+		}
+		c, err := next(values[0])
+		if c.done || err != nil {
+			return err
+		}
+		if swapped, err := a.swap(key, values[0], c.value, c.expires); swapped || err != nil {
+			return err
+		}
+	}
+	return unavailable(errSwaps)
+}

@@ -1,0 +1,149 @@
+package middleware
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/jose"
+	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
+	"github.com/ginrefresh/ginrefresh/middleware/internal/tokencache"
+)
+
+// Algorithm is the registered name of a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
+//
+// All of them except PS* sign deterministically, so the parallel refreshes of one token return identical texts. PSS
+// uses a fresh salt for each signature: with PS* the claims are identical and the signatures differ.
+type Algorithm string
+
+const (
+	HS256 Algorithm = "HS256" // HMAC with SHA-256; the secret has 32 bytes or more
+	HS384 Algorithm = "HS384" // HMAC with SHA-384; 48 bytes or more
+	HS512 Algorithm = "HS512" // HMAC with SHA-512; 64 bytes or more
+
+	RS256 Algorithm = "RS256" // RSA PKCS #1 v1.5 with SHA-256; 2048 bits or more
+	RS384 Algorithm = "RS384"
+	RS512 Algorithm = "RS512"
+
+	PS256 Algorithm = "PS256" // RSA PSS with SHA-256, a random salt as long as the hash; 2048 bits or more
+	PS384 Algorithm = "PS384"
+	PS512 Algorithm = "PS512"
+
+	ES256 Algorithm = "ES256" // ECDSA on P-256, deterministic (RFC 6979)
+	ES384 Algorithm = "ES384" // ECDSA on P-384, deterministic
+	ES512 Algorithm = "ES512" // ECDSA on P-521, deterministic
+
+	EdDSA Algorithm = "EdDSA" // Ed25519
+)
+
+// Key signs and verifies tokens with one algorithm. The algorithm belongs to the key and is never the token's choice
+// (R1). Printing or logging a Key shows only its ID and Algorithm.
+type Key struct {
+	_ [0]func() // no unkeyed literals
+
+	// ID is the kid in the header of tokens. It selects the key that verifies them, so keys in use at the same time
+	// need different IDs. It adds to the size of every token; [New] rejects one that makes the header longer than 512
+	// bytes. Default: none for a secret, the RFC 7638 thumbprint for any other key.
+	ID string
+
+	// Algorithm is the only algorithm that the key signs and verifies with. It is required.
+	Algorithm Algorithm
+
+	// Key is the key itself: a random []byte for HS*, an *rsa.PrivateKey for RS* and PS*, an *ecdsa.PrivateKey for ES*,
+	// an ed25519.PrivateKey for EdDSA. The public key of one of these can only verify. [ParsePEM] decodes a key from a
+	// file.
+	Key any
+}
+
+// ParsePEM decodes the only key in a PEM file, for [Key].Key: PKCS #8 ("PRIVATE KEY"), PKCS #1 ("RSA PRIVATE KEY", "RSA
+// PUBLIC KEY"), SEC 1 ("EC PRIVATE KEY") or SPKI ("PUBLIC KEY"). The error never contains the file's content.
+func ParsePEM(data []byte) (any, error) {
+	key, err := jose.ParsePEM(data)
+	if err != nil {
+		return nil, fmt.Errorf("middleware: %w", err)
+	}
+	return key, nil
+}
+
+func newKeySet(keys []Key) (*jose.KeySet, []error) {
+	list := make([]jose.Key, len(keys))
+	for i, k := range keys {
+		list[i] = jose.Key{ID: k.ID, Algorithm: string(k.Algorithm), Material: k.Key}
+	}
+	return jose.NewKeySet(list, session.Types()...)
+}
+
+// DefaultTokenCache is the default of [Config].TokenCache.
+const DefaultTokenCache = 10_000
+
+// verifier is a key set and the tokens that were verified with it. SetKeys replaces both at once, so that no cached
+// token outlives its key.
+type verifier struct {
+	keys  *jose.KeySet
+	cache *tokencache.Table[cachedToken] // nil: off
+}
+
+// cachedToken is a verified token. Its expiry and the blacklist are still checked on every request.
+type cachedToken struct {
+	memo  session.Memo
+	token session.Token
+}
+
+func newVerifier(keys *jose.KeySet, cacheSize int) *verifier {
+	return &verifier{keys: keys, cache: tokencache.New[cachedToken](cacheSize)}
+}
+
+// decode returns a genuine token, and its memo if the token was cached. It verifies the signature only if the token is
+// not in the cache.
+func (a *Auth) decode(v *verifier, text string) (*session.Token, *session.Memo, error) {
+	hash := v.cache.Hash(text)
+	if cached := v.cache.Get(hash, text); cached != nil {
+		return &cached.token, &cached.memo, nil
+	}
+	t, err := a.codec.Decode(v.keys, text)
+	if err != nil {
+		return nil, nil, fromVerdict(err)
+	}
+	t.Owner = a
+	if t.Kind == session.AccessToken && v.cache.Admit(hash) {
+		v.cache.Put(hash, text, func(cached *cachedToken) {
+			cached.token = *t
+			a.rules.Watch(&cached.memo, t)
+		})
+	}
+	return t, nil, nil
+}
+
+// SetKeys replaces the keys while requests are served. The first key signs from now on, and all of them verify. A token
+// whose key is gone is rejected at once, so keep the old key for as long as its sessions should live. Keys that can sign
+// cannot be replaced by public keys only; without a Store the reverse is refused as well. If SetKeys fails, nothing has
+// changed.
+func (a *Auth) SetKeys(keys []Key) error {
+	set, mistakes := newKeySet(keys)
+	switch {
+	case mistakes != nil:
+	case !set.CanSign() && a.verifier.Load().keys.CanSign():
+		mistakes = []error{errors.New("Keys[0] is a public key, but this Auth issues tokens")}
+	case set.CanSign() && a.rules.Store == nil:
+		mistakes = []error{errors.New("Keys[0] can sign, but this Auth ignores revocations: DangerouslyIgnoreRevocation is for public keys")}
+	}
+	if mistakes != nil {
+		return joinMistakes(mistakes)
+	}
+	a.verifier.Store(newVerifier(set, a.cacheSize))
+	return nil
+}
+
+// JWKSHandler publishes the public keys as a JWK Set (RFC 7517 §5), so that other services can verify the tokens. It
+// never publishes a secret. Mount it as GET /.well-known/jwks.json. Clients may cache the response for five minutes, so
+// let a new key verify for that long before it signs.
+func (a *Auth) JWKSHandler(c *gin.Context) {
+	c.Header("Cache-Control", "public, max-age=300")
+	c.Data(http.StatusOK, "application/jwk-set+json", a.verifier.Load().keys.JWKS())
+}
+
+// CacheStats returns how many genuine tokens were found in the token cache and how many were not, since New or the last
+// SetKeys. It is for metrics.
+func (a *Auth) CacheStats() (hits, misses uint64) { return a.verifier.Load().cache.Stats() }
