@@ -50,6 +50,7 @@ func (a *Auth) SetCookies(c *gin.Context, tokens Tokens) error {
 	return nil
 }
 
+// secondsUntil returns whole seconds, as expires_in wants them (RFC 6749 §5.1).
 func secondsUntil(t time.Time) int64 { return max(0, t.Unix()-time.Now().Unix()) }
 
 // forbidStoring keeps tokens, and responses about them, out of caches (RFC 6749 §5.1).
@@ -73,6 +74,7 @@ func prepareResponses(realm string) map[Code]errorResponse {
 	return prepared
 }
 
+// encodeError encodes the body and the challenge of an error.
 func encodeError(e *Error, realm string) (r errorResponse) {
 	r.body, _ = json.Marshal(struct { // strings always marshal
 		Error       string `json:"error,omitempty"`

@@ -109,6 +109,8 @@ func (a *Auth) issue(ctx context.Context, id Identity, l session.Login) (tokens 
 	return tokens, t, err
 }
 
+// encodeClaims turns the claims of an Identity or of Reload into JSON. Its error is not an *Error: it is a mistake in the
+// application.
 func encodeClaims(claims any) ([]byte, error) {
 	own, err := session.EncodeClaims(claims)
 	if err != nil {
@@ -134,6 +136,7 @@ func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error)
 	return ttl, refreshTTL, nil
 }
 
+// errVerifyOnly is a mistake in the application, so it is not an *Error.
 var errVerifyOnly = errors.New("middleware: this Auth has only public keys: it verifies tokens and cannot issue any")
 
 // sign makes the client's answer from the newest token of a session. A step signs with the keys that it verified with.
@@ -247,6 +250,7 @@ func (a *Auth) autoRefresh(ctx context.Context, text string, within time.Duratio
 	return Tokens{}, t, fromVerdict(a.rules.VerifyUnrefreshed(ctx, t, memo))
 }
 
+// reloadClaims asks the application for the claims of the next token (R9).
 func (a *Auth) reloadClaims(ctx context.Context, t *session.Token) ([]byte, error) {
 	claims, err := a.reload(ctx, claimsOf(t))
 	switch {
@@ -268,6 +272,7 @@ func (a *Auth) Logout(ctx context.Context, text string) error {
 	return err
 }
 
+// logout and logoutEverywhere return a genuine token even with an error, for the report.
 func (a *Auth) logout(ctx context.Context, text string) (*session.Token, error) {
 	return a.end(ctx, text, a.rules.Logout)
 }

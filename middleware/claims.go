@@ -24,6 +24,7 @@ type Claims struct {
 	token *session.Token
 }
 
+// claimsOf copies the claims, so that no handler can change what another one sees.
 func claimsOf(t *session.Token) Claims {
 	return Claims{
 		Subject:      t.Subject,
@@ -73,6 +74,7 @@ func ClaimsFrom(c *gin.Context) (Claims, bool) {
 	return claimsOf(t), true
 }
 
+// acceptedToken returns the token that a guard of any Auth accepted, or nil.
 func acceptedToken(c *gin.Context) *session.Token {
 	value, _ := c.Get(contextKey{})
 	t, _ := value.(*session.Token)

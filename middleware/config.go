@@ -179,6 +179,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// setDefault sets a zero field.
 func setDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
@@ -207,6 +208,7 @@ func (c Config) validate() (*jose.KeySet, *http.CrossOriginProtection, error) {
 	return keys, protection, joinMistakes(mistakes)
 }
 
+// joinMistakes returns nil if there are none.
 func joinMistakes(mistakes []error) error {
 	named := make([]error, len(mistakes))
 	for i, err := range mistakes {
@@ -224,6 +226,7 @@ func (m *mistakes) check(ok bool, format string, args ...any) {
 	}
 }
 
+// storeMistakes checks that there is a store, or that revocations are ignored on purpose.
 func (c Config) storeMistakes() (m mistakes) {
 	ignored := c.Store == nil && c.DangerouslyIgnoreRevocation
 	m.check(ignored || !isNil(c.Store), "Store is missing: use store.NewMemory() for a single process, store/boltstore or store/redisstore to survive a restart")
@@ -239,6 +242,7 @@ func isNil(store Store) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
+// durationMistakes checks each duration, and those that depend on each other.
 func (c Config) durationMistakes() (m mistakes) {
 	m.check(c.TTL >= time.Second && c.TTL%time.Second == 0, "TTL is %v: it must be whole seconds, at least one", c.TTL)
 	m.check(c.RefreshTTL%time.Second == 0, "RefreshTTL is %v: it must be whole seconds", c.RefreshTTL)
@@ -255,6 +259,7 @@ func (c Config) durationMistakes() (m mistakes) {
 	return m
 }
 
+// textMistakes checks what is written into tokens and headers.
 func (c Config) textMistakes() (m mistakes) {
 	m.check(utf8.ValidString(c.Issuer), "Issuer is not valid UTF-8")
 	m.check(utf8.ValidString(c.Audience), "Audience is not valid UTF-8")

@@ -40,6 +40,7 @@ type Cookie struct {
 	Insecure bool
 }
 
+// withDefaults chooses the strictest name prefix that the other fields allow (RFC 6265bis §4.1.3).
 func (c Cookie) withDefaults() Cookie {
 	prefix := "__Host-"
 	switch {
@@ -186,6 +187,7 @@ func (j *cookieJar) set(c *gin.Context, tokens Tokens, sent string) {
 // maxAge is at least one second, because zero would delete the cookie.
 func maxAge(end time.Time) int { return int(max(1, secondsUntil(end))) }
 
+// clear deletes all cookies of the session.
 func (j *cookieJar) clear(c *gin.Context) {
 	setCookie(c, j.access, "", -1)
 	if j.refresh != nil {
@@ -193,6 +195,7 @@ func (j *cookieJar) clear(c *gin.Context) {
 	}
 }
 
+// setCookie bypasses gin's SetCookie, which escapes the value.
 func setCookie(c *gin.Context, cookie http.Cookie, value string, maxAge int) {
 	cookie.Value, cookie.MaxAge = value, maxAge
 	http.SetCookie(c.Writer, &cookie)

@@ -152,6 +152,7 @@ func asError(err error) *Error {
 	return newError(CodeServerError, err)
 }
 
+// hasCode reports whether err is or wraps an Error with this code.
 func hasCode(err error, code Code) bool {
 	e := errorOf(err)
 	return e != nil && e.Code == code

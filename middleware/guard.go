@@ -149,6 +149,7 @@ func (a *Auth) requiredAnd(check func(c *gin.Context, t *session.Token) error) g
 	}
 }
 
+// isPreflight takes every OPTIONS request for a CORS preflight.
 func isPreflight(c *gin.Context) bool { return c.Request.Method == http.MethodOptions }
 
 // check finds and verifies the request's token. It returns a genuine token even with an error.

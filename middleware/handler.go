@@ -27,6 +27,8 @@ func (a *Auth) LoginHandler(c *gin.Context) {
 	a.answerTokens(c, tokens, "")
 }
 
+// login checks the credentials and issues the tokens. The instant of its beginning is taken before the credentials are
+// checked, because a revocation during the check must revoke the new session (R12).
 func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if a.authenticate == nil {
 		return Tokens{}, nil, errors.New("middleware: LoginHandler needs Config.Authenticate")
@@ -127,6 +129,7 @@ func (a *Auth) LogoutAllHandler(c *gin.Context) {
 	a.logoutRequest(c, EventLogoutAll, a.logoutEverywhere)
 }
 
+// logoutRequest runs one of the logout steps on the request's token and answers 204.
 func (a *Auth) logoutRequest(c *gin.Context, kind EventKind, step func(context.Context, string) (*session.Token, error)) {
 	forbidStoring(c)
 	var t *session.Token

@@ -67,6 +67,7 @@ func ParsePEM(data []byte) (any, error) {
 	return key, nil
 }
 
+// newKeySet validates the keys and returns a set or every mistake.
 func newKeySet(keys []Key) (*jose.KeySet, []error) {
 	list := make([]jose.Key, len(keys))
 	for i, k := range keys {

@@ -114,6 +114,7 @@ func readBody(c *gin.Context, fields map[string]*string) error {
 	return nil
 }
 
+// readJSON is strict, like the parser of tokens: it rejects a member that appears twice.
 func readJSON(body []byte, fields map[string]*string) error {
 	return jose.ScanObject(body, func(name string, value, _ []byte) (err error) {
 		if field := fields[name]; field != nil {
@@ -123,6 +124,7 @@ func readJSON(body []byte, fields map[string]*string) error {
 	})
 }
 
+// readForm rejects a field that appears twice (RFC 6749 §3.2).
 func readForm(body string, fields map[string]*string) error {
 	form, err := url.ParseQuery(body)
 	for name, field := range fields {

@@ -24,6 +24,7 @@ type jwk struct {
 
 func encodeBytes(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
+// rsaJWK writes the modulus and exponent without leading zeros (RFC 7518 §6.3.1).
 func rsaJWK(public *rsa.PublicKey) *jwk {
 	return &jwk{KTY: "RSA", N: encodeBytes(public.N.Bytes()), E: encodeBytes(big.NewInt(int64(public.E)).Bytes())}
 }
@@ -36,6 +37,7 @@ func ecJWK(curve string, point *ecdh.PublicKey) *jwk {
 	return &jwk{KTY: "EC", CRV: curve, X: encodeBytes(coordinates[:half]), Y: encodeBytes(coordinates[half:])}
 }
 
+// ed25519JWK writes an octet key pair (RFC 8037 §2).
 func ed25519JWK(public ed25519.PublicKey) *jwk {
 	return &jwk{KTY: "OKP", CRV: "Ed25519", X: encodeBytes(public)}
 }

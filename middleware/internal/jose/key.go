@@ -90,6 +90,7 @@ func (k Key) material() (*key, error) {
 	return nil, fmt.Errorf("Algorithm %q is not supported: use one of the constants, such as HS256", k.Algorithm)
 }
 
+// mistyped says which type of key the algorithm needs. It never prints the key.
 func (k Key) mistyped(wanted string) error {
 	hint := ""
 	if _, content := k.Material.([]byte); content {
@@ -98,6 +99,8 @@ func (k Key) mistyped(wanted string) error {
 	return fmt.Errorf("%s needs %s as Key, not %T%s", k.Algorithm, wanted, k.Material, hint)
 }
 
+// secret accepts a secret that is at least as long as the hash (RFC 7518 §3.2). A PEM file is refused, because it may
+// contain a public key, and then everybody could sign (RFC 8725 §2.1).
 func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
 	secret, ok := k.Material.([]byte)
 	if !ok {
@@ -115,6 +118,7 @@ func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
 
 const leastRSABits = 2048 // RFC 7518 §3.3
 
+// rsa accepts a consistent key of sufficient length, for RS* and PS*.
 func (k Key) rsa(method jwt.SigningMethod) (*key, error) {
 	compiled := &key{method: method}
 	var public *rsa.PublicKey
@@ -145,6 +149,7 @@ func (k Key) rsa(method jwt.SigningMethod) (*key, error) {
 	return compiled, nil
 }
 
+// ecdsa accepts a key on the curve that belongs to the algorithm (RFC 7518 §3.4).
 func (k Key) ecdsa(method *jwt.SigningMethodECDSA) (*key, error) {
 	compiled := &key{method: deterministicECDSA{method}}
 	var public *ecdsa.PublicKey
@@ -187,6 +192,7 @@ func checkPoint(public *ecdsa.PublicKey, private any) (*ecdh.PublicKey, error) {
 	return point, nil
 }
 
+// ed25519 accepts a key of the right length whose public half belongs to its seed.
 func (k Key) ed25519(method *jwt.SigningMethodEd25519) (*key, error) {
 	switch given := k.Material.(type) {
 	case ed25519.PrivateKey:

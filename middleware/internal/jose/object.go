@@ -61,6 +61,7 @@ type nameSet struct {
 	many map[string]struct{}
 }
 
+// add reports whether the name is new.
 func (s *nameSet) add(name string) bool {
 	for _, known := range s.few[:s.n] {
 		if known == name {
@@ -90,6 +91,7 @@ func at(b []byte, pos int) byte {
 	return 0
 }
 
+// skipSpace returns the position of the first byte at or after pos that is not white space.
 func skipSpace(b []byte, pos int) int {
 	for pos < len(b) && (b[pos] == ' ' || b[pos] == '\t' || b[pos] == '\n' || b[pos] == '\r') {
 		pos++

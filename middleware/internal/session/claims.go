@@ -72,6 +72,7 @@ func (c *Codec) Encode(keys *jose.KeySet, t *Token) (string, error) {
 	return keys.Sign(typ, t.Payload)
 }
 
+// appendPayload writes the claims in a fixed order, so that parallel refreshes return identical texts (R7).
 func (c *Codec) appendPayload(b []byte, t *Token) []byte {
 	b = append(b, '{')
 	if c.Issuer != "" {

@@ -61,6 +61,7 @@ func (r *Rules) revokedSince(c cutoff, began int64) bool {
 	return c.instant >= began
 }
 
+// subjectCutoff reads the subject's record.
 func (r *Rules) subjectCutoff(ctx context.Context, subject string) (cutoff, error) {
 	values, err := r.access(ctx).get(subjectKey(subject))
 	if err != nil {

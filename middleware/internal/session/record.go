@@ -31,6 +31,7 @@ type record struct {
 	extended int64 // when AutoRefresh restarted the grace period; otherwise 0
 }
 
+// ended reports whether the session was logged out, or ended because of reuse.
 func (r record) ended() bool { return r.cutoff == endOfTime }
 
 // graceStart returns the instant from which the grace period counts: the swap, or the end of AutoRefresh's handler.
@@ -90,8 +91,10 @@ type cutoff struct {
 // nameBytes is the number of random bytes, before base64url, in an Auth's name.
 const nameBytes = 9
 
+// encode appends the name of the Auth, which decides between R12's two cases.
 func (c cutoff) encode() string { return formatInstant(c.instant) + "." + c.by }
 
+// decodeCutoff rejects what it does not know, like decodeRecord.
 func decodeCutoff(value string) (cutoff, error) {
 	if value == "" {
 		return cutoff{}, nil
@@ -113,6 +116,7 @@ func formatInstant(instant int64) string { return strconv.FormatInt(instant, 36)
 // maxInstant is the latest instant. Sums of instants and durations stay inside an int64.
 const maxInstant = math.MaxInt64 / 4
 
+// parseInstant accepts exactly the spelling of formatInstant, so that a jti has one form.
 func parseInstant(s string) (int64, bool) {
 	if s == "" || len(s) > 12 || s[0] == '0' {
 		return 0, false

@@ -125,6 +125,7 @@ func (r *Rules) checkRefreshable(t *Token, now time.Time) error {
 	return r.checkWindow(t, now)
 }
 
+// checkMode rejects a token that is never refreshed in this mode (R1).
 func (r *Rules) checkMode(t *Token) error {
 	if !t.refreshable() || t.paired != r.Pair {
 		return errWrongMode

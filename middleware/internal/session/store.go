@@ -53,6 +53,7 @@ type access struct {
 	left  time.Duration
 }
 
+// access begins one step. ctx is the client's context, or one without its cancellation if the step must be finished.
 func (r *Rules) access(ctx context.Context) *access {
 	return &access{rules: r, ctx: ctx, left: r.StoreTimeout}
 }
@@ -91,6 +92,7 @@ func (a *access) get(keys ...string) (values [2]string, err error) {
 	return values, err
 }
 
+// swap replaces old by new and reports whether the value was old.
 func (a *access) swap(key, old, new string, expires time.Time) (swapped bool, err error) {
 	err = a.bounded(func(ctx context.Context) (err error) {
 		swapped, err = a.rules.Store.CompareAndSwap(ctx, key, old, new, expires)

@@ -78,6 +78,7 @@ func newSessionID(birth int64) string {
 	return formatInstant(birth) + birthMark + randomText(16)
 }
 
+// randomText returns random bytes as base64url.
 func randomText(bytes int) string {
 	b := make([]byte, bytes)
 	_, _ = rand.Read(b) // never returns an error: it crashes the program instead

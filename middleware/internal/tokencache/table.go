@@ -40,6 +40,7 @@ type set[V any] struct {
 	entries [ways]atomic.Pointer[entry[V]]
 }
 
+// entry is one allocation with what is read for it. The value comes first, because it is what a hit reads.
 type entry[V any] struct {
 	value V
 	text  string
@@ -70,6 +71,7 @@ func (t *Table[V]) Hash(text string) uint64 {
 	return maphash.String(t.seed, text[max(0, len(text)-tailBytes):])
 }
 
+// set maps the low half of the hash to a set without a division.
 func (t *Table[V]) set(hash uint64) *set[V] {
 	return &t.sets[uint64(uint32(hash))*uint64(len(t.sets))>>32]
 }
@@ -184,6 +186,7 @@ type counter []struct {
 	_ [56]byte // the rest of a cache line
 }
 
+// newCounter has a lane for each processor.
 func newCounter() counter { return make(counter, runtime.GOMAXPROCS(0)) }
 
 func (c counter) add() { c[rand.Uint32()%uint32(len(c))].n.Add(1) }
