@@ -12,7 +12,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// discard is a ResponseWriter that costs nothing itself.
+// discard is a ResponseWriter that does not allocate.
 type discard struct {
 	header http.Header
 	status int
@@ -22,7 +22,7 @@ func (w *discard) Header() http.Header         { return w.header }
 func (w *discard) Write(b []byte) (int, error) { return len(b), nil }
 func (w *discard) WriteHeader(status int)      { w.status = status }
 
-// The ceilings are what the paths took when they were written. Gin itself takes two for c.Set.
+// TestAllocations limits the allocations of each path. Gin itself makes two for c.Set.
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -62,7 +62,7 @@ func TestAllocations(t *testing.T) {
 		most   float64
 	}{
 		{"warm", warm, required, genuine, 204, 2},
-		{"warm and replaced, in the grace", warm, required, replaced, 204, 2},
+		{"warm and replaced, in the grace period", warm, required, replaced, 204, 2},
 		{"warm, AutoRefresh", warm, renewing, genuine, 204, 2},
 		{"cold", cold, required, genuine, 204, 7},
 		{"revoked", warm, required, gone, 401, 2},
@@ -85,7 +85,7 @@ func TestAllocations(t *testing.T) {
 				clear(w.header)
 				r.ServeHTTP(w, request)
 			}
-			run() // two looks at a token before it is kept
+			run() // a token is cached from its second use on
 			run()
 			if got := testing.AllocsPerRun(200, run); got > test.most || w.status != test.status {
 				t.Errorf("%v allocations and status %d, want at most %v and %d", got, w.status, test.most, test.status)
@@ -94,7 +94,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// A token that was accepted from the cache a moment ago is refused right after what ends it.
+// A token that was accepted from the cache a moment ago is rejected as soon as its session or its key is gone.
 func TestACachedTokenEndsWithItsSession(t *testing.T) {
 	otherKey := []Key{{Algorithm: HS256, Key: []byte("another secret of thirty-two bytes")}}
 	for name, end := range map[string]struct {
@@ -165,12 +165,12 @@ func TestTheCacheTakesGenuineTokensThatComeAgain(t *testing.T) {
 	})
 }
 
-// What is found by the end of its signature must be the same from the beginning.
-func TestR1_ACachedTokenIsTakenByItsWholeText(t *testing.T) {
+// The cache hashes only the end of a token, but compares all of it.
+func TestR1_TheCacheComparesTheWholeToken(t *testing.T) {
 	inBubble(t, func(w world) {
 		a := w.server()
 		token := w.login(a, Identity{}).AccessToken
-		for range 2 * usesUntilWatched {
+		for range 2 * usesUntilMemo {
 			w.verifies(a, token, "")
 		}
 		for i := range len(token) - 16 { // the cache hashes the last 16 bytes

@@ -12,16 +12,15 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// The whole state machine against a plain model of R2–R13: random programs of logins, waits, requests,
-// refreshes with any token ever issued, logouts and log-outs everywhere, over several sessions of two
-// subjects and two servers that share a store. The model has no blacklist, no cutoffs and no swaps: it
-// remembers what happened to each token, and when.
-
+// TestModel compares the state machine with a plain model of R2–R13. It runs random programs of logins, waits, requests,
+// refreshes with any token ever issued, logouts and log-outs everywhere, over several sessions of two subjects, on two
+// servers that share a store. The model has no blacklist, no cutoffs and no swaps: it remembers what happened to each
+// token, and when.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var stopped any
 		synctest.Test(t, func(*testing.T) {
-			defer func() { stopped = recover() }() // it must not end the bubble's goroutine
+			defer func() { stopped = recover() }() // a panic must not end the bubble's goroutine
 			runProgram(rt)
 		})
 		switch stopped := stopped.(type) {
@@ -29,12 +28,12 @@ func TestModel(t *testing.T) {
 		case disagreement:
 			rt.Fatal(string(stopped))
 		default:
-			panic(stopped) // rapid gives up a program by a panic of its own
+			panic(stopped) // rapid stops a program with a panic of its own
 		}
 	})
 }
 
-// disagreement ends a program in which the server and the model differ.
+// disagreement stops a program in which the server and the model differ.
 type disagreement string
 
 func disagree(format string, args ...any) { panic(disagreement(fmt.Sprintf(format, args...))) }
@@ -48,7 +47,7 @@ func runProgram(rt *rapid.T) {
 		"use":              m.use,
 		"refresh":          m.refresh,
 		"refresh the last": m.refreshLast,
-		"renew":            m.renew,
+		"auto-refresh":     m.autoRefresh,
 		"mix up":           m.mixUp,
 		"logout":           m.logout,
 		"logout all":       m.logoutAll,
@@ -67,22 +66,22 @@ type model struct {
 
 type modelSession struct {
 	subject  string
-	start    time.Time // in whole seconds, as auth_time says it
+	start    time.Time // in whole seconds, like auth_time
 	ttl      time.Duration
 	deadline time.Time
 	ended    bool
 	current  *modelToken
-	revoked  bool // with all of its subject's
+	revoked  bool // with all sessions of its subject
 }
 
-// modelToken is what one login or refresh gave: in pair mode two tokens, otherwise one that is both.
+// modelToken is the result of one login or refresh: two tokens in pair mode, otherwise one that serves as both.
 type modelToken struct {
 	session  *modelSession
 	claims   Claims // of the access token
 	access   string
 	refresh  string
-	instant  time.Time   // of the token that is refreshed
-	previous *modelToken // the one that it replaced, nil for the login's
+	instant  time.Time   // of the token to refresh
+	previous *modelToken // the one that it replaced; nil for the login's
 }
 
 func newModel(rt *rapid.T) *model {
@@ -123,7 +122,7 @@ func (m *model) token(rt *rapid.T) *modelToken {
 	return m.tokens[rapid.IntRange(0, len(m.tokens)-1).Draw(rt, "token")]
 }
 
-// The verdicts, each in the words of its rule.
+// The verdicts, each in the words of its rule
 
 func (m *model) alive(t *modelToken) bool {
 	return time.Now().Before(t.claims.ExpiresAt.Add(m.config.Leeway)) // R2
@@ -154,7 +153,7 @@ func (m *model) isReplaced(t *modelToken) bool { // R4
 	return t != t.session.current && !m.isInGrace(t)
 }
 
-// isSuperseded reports whether t and the token after it were both replaced, and all of that within the grace (R8).
+// isSuperseded reports whether t and its successor were both replaced within one grace period (R8).
 func (m *model) isSuperseded(t *modelToken) bool {
 	previous := t.session.current.previous
 	return m.isReplaced(t) && t != previous && m.graceHolds(previous)
@@ -193,7 +192,7 @@ func (m *model) reused(t *modelToken) {
 	}
 }
 
-// The steps of a program.
+// The steps of a program
 
 func (m *model) wait(rt *rapid.T) {
 	wait(rapid.SampledFrom([]time.Duration{
@@ -224,7 +223,7 @@ func (m *model) login(rt *rapid.T) {
 	m.issued(s, tokens)
 }
 
-// issued records the session's new token, having checked what it says (R9, R12).
+// issued checks the claims of a session's new token and records it (R9, R12).
 func (m *model) issued(s *modelSession, tokens Tokens) {
 	t := &modelToken{session: s, claims: tokens.Claims, access: tokens.AccessToken, refresh: tokens.AccessToken, previous: s.current}
 	t.instant = time.UnixMicro(t.claims.token.Instant)
@@ -240,7 +239,7 @@ func (m *model) issued(s *modelSession, tokens Tokens) {
 	case !c.AuthTime.Equal(s.start) || !tokens.RefreshUntil.Equal(s.deadline):
 		disagree("auth_time %v, deadline %v, want %v, %v", c.AuthTime, tokens.RefreshUntil, s.start, s.deadline)
 	case t.instant.Before(time.Now()):
-		disagree("the instant %v lies in the past", t.instant)
+		disagree("the instant %v is in the past", t.instant)
 	case t.previous != nil && c.SessionID != t.previous.claims.SessionID:
 		disagree("the session forked")
 	case t.previous != nil && c.token.Instant <= t.previous.claims.token.Instant:
@@ -255,7 +254,7 @@ func (m *model) issued(s *modelSession, tokens Tokens) {
 	m.tokens = append(m.tokens, t)
 }
 
-// use uses a token often enough for what a server remembers of it to matter.
+// use presents a token often enough to get it into the cache.
 func (m *model) use(rt *rapid.T) {
 	t, server := m.token(rt), m.server(rt)
 	for range 4 {
@@ -269,7 +268,7 @@ func (m *model) use(rt *rapid.T) {
 
 func (m *model) refresh(rt *rapid.T) { m.refreshOne(rt, m.token(rt)) }
 
-// refreshLast makes chains of several refreshes likely.
+// refreshLast makes long chains of refreshes likely.
 func (m *model) refreshLast(rt *rapid.T) { m.refreshOne(rt, m.token(rt).session.current) }
 
 func (m *model) refreshOne(rt *rapid.T, t *modelToken) {
@@ -279,11 +278,11 @@ func (m *model) refreshOne(rt *rapid.T, t *modelToken) {
 	m.refreshed(t, tokens, want)
 }
 
-// mixUp uses the tokens of a pair for each other's purpose.
+// mixUp presents the tokens of a pair for each other's purpose.
 func (m *model) mixUp(rt *rapid.T) {
 	t := m.token(rt)
 	if !m.config.Pair {
-		rt.Skip("one token is for both")
+		rt.Skip("one token serves as both")
 	}
 	_, err := m.server(rt).Refresh(context.Background(), t.access)
 	m.compare(err, CodeTokenInvalid)
@@ -291,7 +290,7 @@ func (m *model) mixUp(rt *rapid.T) {
 	m.compare(err, CodeTokenInvalid)
 }
 
-// refreshed brings the model to where a refresh with that verdict leads.
+// refreshed updates the model after a refresh with that verdict.
 func (m *model) refreshed(t *modelToken, tokens Tokens, verdict Code) {
 	switch {
 	case verdict == CodeTokenReused:
@@ -304,7 +303,7 @@ func (m *model) refreshed(t *modelToken, tokens Tokens, verdict Code) {
 	}
 }
 
-func (m *model) renew(rt *rapid.T) {
+func (m *model) autoRefresh(rt *rapid.T) {
 	t := m.token(rt)
 	if m.config.Pair {
 		rt.Skip("AutoRefresh is for one-token mode")
@@ -312,7 +311,7 @@ func (m *model) renew(rt *rapid.T) {
 	within := rapid.SampledFrom([]time.Duration{0, time.Second, 4 * time.Second}).Draw(rt, "within")
 	due := !m.alive(t) || time.Until(t.claims.ExpiresAt) < within && m.refreshable(t)
 	want := m.refreshVerdict(t)
-	if !due && want == CodeRefreshExpired { // a token that lives needs no window
+	if !due && want == CodeRefreshExpired { // a token that is alive needs no window
 		want = ""
 		if t.isRevoked() || m.isSuperseded(t) {
 			want = CodeTokenRevoked
@@ -339,8 +338,8 @@ func (m *model) either(rt *rapid.T, t *modelToken) (text string, isAccess bool) 
 	return t.refresh, false
 }
 
-// mattersStill reports whether a token of t's session may live (R11): the last is issued just before the deadline.
-func (m *model) mattersStill(t *modelToken) bool {
+// anyAlive reports whether a token of t's session may be alive (R11): the last one is issued just before the deadline.
+func (m *model) anyAlive(t *modelToken) bool {
 	last := t.session.deadline.Add(t.session.ttl)
 	return time.Now().Before(last.Add(2 * m.config.Leeway))
 }
@@ -349,7 +348,7 @@ func (m *model) logout(rt *rapid.T) { // R11
 	t := m.token(rt)
 	text, _ := m.either(rt, t)
 	want := Code("")
-	if !m.mattersStill(t) {
+	if !m.anyAlive(t) {
 		want = CodeRefreshExpired
 	}
 	m.compare(m.server(rt).Logout(context.Background(), text), want)
@@ -363,7 +362,7 @@ func (m *model) logoutAll(rt *rapid.T) { // R12
 	switch {
 	case isAccess && !m.alive(t):
 		want = CodeTokenExpired
-	case !isAccess && !m.mattersStill(t):
+	case !isAccess && !m.anyAlive(t):
 		want = CodeRefreshExpired
 	case t.isRevoked(), !isAccess && m.isReplaced(t):
 		want = CodeTokenRevoked
@@ -371,17 +370,17 @@ func (m *model) logoutAll(rt *rapid.T) { // R12
 	_, err := m.server(rt).logoutEverywhere(context.Background(), text)
 	m.compare(err, want)
 	if want == "" {
-		m.forgetSubject(t.session.subject)
+		m.revokedSubject(t.session.subject)
 	}
 }
 
 func (m *model) revokeSubject(rt *rapid.T) {
 	subject := rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "subject")
 	m.compare(m.server(rt).RevokeSubject(context.Background(), subject), "")
-	m.forgetSubject(subject)
+	m.revokedSubject(subject)
 }
 
-func (m *model) forgetSubject(subject string) {
+func (m *model) revokedSubject(subject string) {
 	for _, s := range m.sessions {
 		s.revoked = s.revoked || s.subject == subject
 	}

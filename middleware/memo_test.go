@@ -10,16 +10,16 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// spied is a Memory that counts the looks, and whose versions can be another counter.
+// spied is a Memory that counts its reads and whose change counters can be replaced.
 type spied struct {
 	*store.Memory
-	looks   atomic.Int64
-	version func(key string) *atomic.Uint64 // nil: the Memory's own
-	late    func()                          // called once a value was read, and before it is returned
+	reads   atomic.Int64
+	counter func(key string) *atomic.Uint64 // nil: the Memory's own
+	late    func()                          // called after a value was read and before it is returned
 }
 
 func (s *spied) Peek(key string) string {
-	s.looks.Add(1)
+	s.reads.Add(1)
 	value := s.Memory.Peek(key)
 	if s.late != nil {
 		s.late()
@@ -28,35 +28,35 @@ func (s *spied) Peek(key string) string {
 }
 
 func (s *spied) Changes() (self any, counter func(key string) *atomic.Uint64) {
-	if s.version != nil {
-		return s, s.version
+	if s.counter != nil {
+		return s, s.counter
 	}
 	_, counter = s.Memory.Changes()
 	return s, counter
 }
 
-func (w world) spied(version func(key string) *atomic.Uint64) (*Auth, *spied) {
-	spy := &spied{Memory: w.store, version: version}
+func (w world) spied(counter func(key string) *atomic.Uint64) (*Auth, *spied) {
+	spy := &spied{Memory: w.store, counter: counter}
 	return w.server(func(c *Config) { c.Store = spy }), spy
 }
 
-// looksFor counts the looks at the blacklist while something is done n times.
-func (s *spied) looksFor(n int, do func()) int64 {
-	before := s.looks.Load()
+// readsOf counts the reads of the blacklist while do runs n times.
+func (s *spied) readsOf(n int, do func()) int64 {
+	before := s.reads.Load()
 	for range n {
 		do()
 	}
-	return s.looks.Load() - before
+	return s.reads.Load() - before
 }
 
 // use is what a guard does with a token on each request.
 type use struct {
 	name     string
 	token    func(a *Auth, text string) error
-	replaced Code // what it says of a token that was replaced longer ago than the grace
+	replaced Code // its code for a token that was replaced longer ago than the grace period
 }
 
-// forEachUse runs what must hold for all of them.
+// forEachUse runs a test for every use.
 func forEachUse(t *testing.T, test func(w world, u use)) {
 	for _, u := range []use{
 		{"Verify", func(a *Auth, text string) error {
@@ -74,7 +74,7 @@ func forEachUse(t *testing.T, test func(w world, u use)) {
 	}
 }
 
-// passes uses a token that must be good.
+// passes uses a token that must be accepted.
 func (u use) passes(w world, a *Auth, text string) func() {
 	return func() {
 		w.t.Helper()
@@ -82,22 +82,22 @@ func (u use) passes(w world, a *Auth, text string) func() {
 	}
 }
 
-const aLook = 2 // the session's record and the subject's
+const aCheck = 2 // reads: the session's record and the subject's
 
-// usesUntilWatched is how often a token passes before no look is needed: twice to get into the cache, and once
-// to be looked for as one that is in it.
-const usesUntilWatched = 3
+// usesUntilMemo is how often a token is used before the check is skipped: twice to get into the cache, and once to get a
+// memo.
+const usesUntilMemo = 3
 
-func TestR3_ATokenIsLookedForAgainAfterAChangeOnly(t *testing.T) {
+func TestR3_TheCheckIsSkippedUntilAChange(t *testing.T) {
 	forEachUse(t, func(w world, u use) {
 		a, spy := w.spied(nil)
 		token := w.login(a, Identity{}).AccessToken
 		pass := u.passes(w, a, token)
-		if got := spy.looksFor(usesUntilWatched, pass); got != usesUntilWatched*aLook {
-			w.t.Errorf("%d looks for the first uses, want %d", got, usesUntilWatched*aLook)
+		if got := spy.readsOf(usesUntilMemo, pass); got != usesUntilMemo*aCheck {
+			w.t.Errorf("%d reads for the first uses, want %d", got, usesUntilMemo*aCheck)
 		}
-		if got := spy.looksFor(100, pass); got != 0 {
-			w.t.Errorf("%d looks while nothing changed, want none", got)
+		if got := spy.readsOf(100, pass); got != 0 {
+			w.t.Errorf("%d reads while nothing changed, want none", got)
 		}
 		_, counter := w.store.Changes()
 		for what, change := range map[string]func(){
@@ -105,8 +105,8 @@ func TestR3_ATokenIsLookedForAgainAfterAChangeOnly(t *testing.T) {
 			"the subject's record": func() { counter("u:alice").Add(2) },
 		} {
 			change()
-			if got := spy.looksFor(100, pass); got != aLook {
-				w.t.Errorf("%d looks after a change near %s, want %d", got, what, aLook)
+			if got := spy.readsOf(100, pass); got != aCheck {
+				w.t.Errorf("%d reads after a change near %s, want %d", got, what, aCheck)
 			}
 		}
 	})
@@ -121,29 +121,29 @@ func (w world) session(token string) string {
 	return claims.SessionID
 }
 
-// The grace ends without any change of the blacklist, so a pass in it is not remembered.
-func TestR4_AWatchedTokenIsReplacedByTime(t *testing.T) {
+// The grace period ends without any change of the blacklist, so a pass in it is not remembered.
+func TestR4_TheGracePeriodEndsForATokenWithAMemo(t *testing.T) {
 	forEachUse(t, func(w world, u use) {
 		here, there := w.server(), w.server()
 		token := w.login(here, Identity{}).AccessToken
 		pass := u.passes(w, here, token)
-		for range 2 * usesUntilWatched {
+		for range 2 * usesUntilMemo {
 			pass()
 		}
 		wait(time.Second)
 		w.refresh(there, token)
-		for range 2 * usesUntilWatched {
+		for range 2 * usesUntilMemo {
 			pass()
 		}
 		wait(10 * time.Second)
-		pass() // the last instant of the grace
+		pass() // the last instant of the grace period
 		wait(time.Microsecond)
 		w.expect(u.name, u.token(here, token), u.replaced)
 	})
 }
 
-// While a change is under way a look may find either state. If somebody finds the new one and is told so (that
-// the session has ended, R11), nobody may pass by what was found before.
+// During a change a check may read either state. If one request reads the new state and is told that the session has ended
+// (R11), no other request may pass by its memo.
 func TestR11_NothingIsRememberedDuringAChange(t *testing.T) {
 	for prefix, end := range map[string]func(w world, token string){
 		"s:": func(w world, token string) { w.logsOut(w.server(), token, "") },
@@ -161,10 +161,10 @@ func TestR11_NothingIsRememberedDuringAChange(t *testing.T) {
 			})
 			token := w.login(a, Identity{}).AccessToken
 			pass := u.passes(w, a, token)
-			spy.looksFor(2*usesUntilWatched, pass)
-			changing.Add(1) // the change is announced
-			if got := spy.looksFor(10, pass); got != 10*aLook {
-				w.t.Errorf("%d looks during a change, want %d", got, 10*aLook)
+			spy.readsOf(2*usesUntilMemo, pass)
+			changing.Add(1) // the change begins
+			if got := spy.readsOf(10, pass); got != 10*aCheck {
+				w.t.Errorf("%d reads during a change, want %d", got, 10*aCheck)
 			}
 			end(w, token) // it can be read
 			w.expect(u.name, u.token(a, token), CodeTokenRevoked)
@@ -174,37 +174,37 @@ func TestR11_NothingIsRememberedDuringAChange(t *testing.T) {
 	}
 }
 
-func TestR11_AChangeDuringALookIsNotMissed(t *testing.T) {
+func TestR11_AChangeDuringACheckIsNotMissed(t *testing.T) {
 	forEachUse(t, func(w world, u use) {
 		a, spy := w.spied(nil)
 		token := w.login(a, Identity{}).AccessToken
-		spy.looksFor(usesUntilWatched-1, u.passes(w, a, token))
+		spy.readsOf(usesUntilMemo-1, u.passes(w, a, token))
 		elsewhere := w.server()
 		spy.late = func() { w.logsOut(elsewhere, token, "") }
-		u.passes(w, a, token)() // it was asked before
+		u.passes(w, a, token)() // it read before the logout
 		spy.late = nil
 		w.expect(u.name, u.token(a, token), CodeTokenRevoked)
 	})
 }
 
-func TestAStoreThatCannotTellIsAlwaysAsked(t *testing.T) {
+func TestAnOddCounterMeansACheckEachTime(t *testing.T) {
 	inBubble(t, func(w world) {
 		var odd atomic.Uint64
 		odd.Store(1)
 		a, spy := w.spied(func(string) *atomic.Uint64 { return &odd })
 		token := w.login(a, Identity{}).AccessToken
-		if got := spy.looksFor(100, func() { w.verifies(a, token, "") }); got != 100*aLook {
-			w.t.Errorf("%d looks, want %d", got, 100*aLook)
+		if got := spy.readsOf(100, func() { w.verifies(a, token, "") }); got != 100*aCheck {
+			w.t.Errorf("%d reads, want %d", got, 100*aCheck)
 		}
 	})
 }
 
-// Hidden from the guards, Peek and Version are not missed.
-func TestACachedTokenIsLookedForInAStoreWithoutPeek(t *testing.T) {
+// The store's Peek is hidden from the guards.
+func TestACachedTokenIsCheckedInAStoreWithoutPeek(t *testing.T) {
 	inBubble(t, func(w world) {
 		a := w.server(func(c *Config) { c.Store = struct{ Store }{w.store} })
 		token := w.login(a, Identity{}).AccessToken
-		for range 2 * usesUntilWatched {
+		for range 2 * usesUntilMemo {
 			w.verifies(a, token, "")
 		}
 		w.logsOut(w.server(), token, "")
