@@ -278,6 +278,9 @@ func TestReadmeTranslation(t *testing.T) {
 	if !slices.Contains(english.links, switches[1]) || !slices.Contains(chinese.links, switches[0]) {
 		t.Error("the two do not link to each other")
 	}
+	for i, link := range chinese.links { // a page in docs counts as the English page of the same name
+		chinese.links[i] = strings.Replace(link, ".zh-CN.md", ".md", 1)
+	}
 	differ("the link", slices.DeleteFunc(english.links, isSwitch), slices.DeleteFunc(chinese.links, isSwitch))
 	differ("the code", english.spans, chinese.spans)
 }
