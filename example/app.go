@@ -13,7 +13,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// newApp wires the server together: the blacklist, the key, the Auth, the routes.
+// newApp builds the server: the store, the key, the Auth and the routes. closeApp closes the store.
 func newApp(s settings, log *slog.Logger) (app http.Handler, closeApp func() error, err error) {
 	blacklist, closeApp, err := openStore(s.store, log)
 	if err != nil {
@@ -29,20 +29,20 @@ func newApp(s settings, log *slog.Logger) (app http.Handler, closeApp func() err
 }
 
 func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metrics) (*middleware.Auth, error) {
-	key, err := signingKey(middleware.Algorithm(s.alg), s.key, log)
+	key, err := signingKey(s, log)
 	if err != nil {
 		return nil, err
 	}
 	if s.mode != "single" && s.mode != "pair" {
-		return nil, fmt.Errorf("example: -mode %q is unknown", s.mode)
+		return nil, fmt.Errorf("example: unknown -mode %q: use single or pair", s.mode)
 	}
 	if s.grace == 0 {
-		s.grace = -1 // in Config 0 is the default, and none is negative
+		s.grace = -1 // Config: 0 selects the default, a negative value turns the grace period off
 	}
 	config := middleware.Config{
 		Keys:         []middleware.Key{key},
 		Store:        blacklist,
-		Authenticate: authenticate,
+		Authenticate: newUsers().authenticate,
 		Pair:         s.mode == "pair",
 		TTL:          s.ttl,
 		RefreshTTL:   s.refreshTTL,
@@ -57,7 +57,7 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 		},
 	}
 	if s.cookies {
-		config.Cookie = &middleware.Cookie{Insecure: true} // this server speaks plain http; leave Insecure out behind TLS
+		config.Cookie = &middleware.Cookie{Insecure: true} // this server speaks plain HTTP; behind TLS, leave Insecure out
 	}
 	return middleware.New(config)
 }
@@ -66,9 +66,9 @@ func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	r.Use(gin.Recovery())
-	r.HandleMethodNotAllowed = true // GET /login is 405: what changes state is POST only
+	r.HandleMethodNotAllowed = true // GET /login is answered 405: only POST changes state
 	if err := r.SetTrustedProxies(nil); err != nil {
-		panic(err) // no proxy in front: the client's address is the connection's
+		panic(err) // cannot fail for nil, which says that there is no proxy: the client's address is the connection's
 	}
 
 	r.POST("/login", auth.LoginHandler)
@@ -90,7 +90,8 @@ func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	return r
 }
 
-// renewing refreshes on the way. In pair mode requests carry no refresh token, so there it only verifies.
+// renewing returns the guard that refreshes a token that is about to expire. In pair mode requests carry no refresh token,
+// so there it only verifies.
 func renewing(auth *middleware.Auth, s settings) gin.HandlerFunc {
 	if s.mode == "pair" {
 		return auth.Required()
@@ -98,32 +99,32 @@ func renewing(auth *middleware.Auth, s settings) gin.HandlerFunc {
 	return auth.AutoRefresh(s.ttl / 4)
 }
 
-// credentials are what /login takes, as JSON or as a form.
+// credentials is the body of POST /login, as JSON or as a form.
 type credentials struct {
 	Username string `json:"username" form:"username" binding:"required"`
 	Password string `json:"password" form:"password" binding:"required"`
 }
 
-// own are the claims that this application adds to the token.
-type own struct {
+// appClaims are the claims that this application adds to the token.
+type appClaims struct {
 	Role string `json:"role"`
 }
 
-func authenticate(c *gin.Context) (middleware.Identity, error) {
+func (u users) authenticate(c *gin.Context) (middleware.Identity, error) {
 	var login credentials
 	if err := c.ShouldBind(&login); err != nil {
 		return middleware.Identity{}, middleware.ErrBadRequest
 	}
-	role, ok := checkPassword(login.Username, login.Password)
+	role, ok := u.check(login.Username, login.Password)
 	if !ok {
 		return middleware.Identity{}, middleware.ErrRefused
 	}
-	return middleware.Identity{Subject: login.Username, Claims: own{Role: role}}, nil
+	return middleware.Identity{Subject: login.Username, Claims: appClaims{Role: role}}, nil
 }
 
 func isAdmin(_ *gin.Context, claims middleware.Claims) bool {
-	var mine own
-	return claims.Decode(&mine) == nil && mine.Role == "admin"
+	var own appClaims
+	return claims.Decode(&own) == nil && own.Role == "admin"
 }
 
 func hello(c *gin.Context) {

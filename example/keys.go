@@ -15,20 +15,21 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// signingKey is the key of the flags. One made at start is good for trying things out: tokens signed with it
-// end with this process.
-func signingKey(alg middleware.Algorithm, file string, log *slog.Logger) (middleware.Key, error) {
-	if strings.HasPrefix(string(alg), "HS") {
-		return secretKey(alg, file, log)
+// signingKey returns the key that the settings name. Without one it generates a key, which is enough to try the example:
+// a restart makes every token invalid.
+func signingKey(s settings, log *slog.Logger) (middleware.Key, error) {
+	alg := middleware.Algorithm(s.alg)
+	if strings.HasPrefix(s.alg, "HS") {
+		return secretKey(alg, s, log)
 	}
-	if file != "" {
-		data, err := os.ReadFile(file)
+	if s.key != "" {
+		data, err := os.ReadFile(s.key)
 		if err != nil {
 			return middleware.Key{}, fmt.Errorf("example: -key: %w", err)
 		}
 		key, err := middleware.ParsePEM(data)
 		if err != nil {
-			return middleware.Key{}, fmt.Errorf("example: -key %s: %w", file, err)
+			return middleware.Key{}, fmt.Errorf("example: -key %s: %w", s.key, err)
 		}
 		return middleware.Key{Algorithm: alg, Key: key}, nil
 	}
@@ -36,20 +37,19 @@ func signingKey(alg middleware.Algorithm, file string, log *slog.Logger) (middle
 	if err != nil {
 		return middleware.Key{}, err
 	}
-	log.Warn("no -key is given: signing with a random key, so tokens end with this process")
+	log.Warn("-key is not set: signing with a random key, so a restart makes all tokens invalid")
 	return middleware.Key{Algorithm: alg, Key: key}, nil
 }
 
-// secretKey takes the secret from the environment, so that it is in no command line and in no repository.
-func secretKey(alg middleware.Algorithm, file string, log *slog.Logger) (middleware.Key, error) {
-	if file != "" {
-		return middleware.Key{}, fmt.Errorf("example: -key does not go with %s: put the secret into JWT_SECRET", alg)
+func secretKey(alg middleware.Algorithm, s settings, log *slog.Logger) (middleware.Key, error) {
+	if s.key != "" {
+		return middleware.Key{}, fmt.Errorf("example: -key is not supported with %s: set the environment variable JWT_SECRET instead", alg)
 	}
-	secret := []byte(os.Getenv("JWT_SECRET"))
+	secret := []byte(s.secret)
 	if len(secret) == 0 {
 		secret = make([]byte, 64)
 		_, _ = rand.Read(secret) // never fails
-		log.Warn("JWT_SECRET is not set: signing with a random key, so tokens end with this process")
+		log.Warn("JWT_SECRET is not set: signing with a random key, so a restart makes all tokens invalid")
 	}
 	return middleware.Key{Algorithm: alg, Key: secret}, nil
 }

@@ -1,8 +1,8 @@
-// Command example is a server to try ginrefresh with: log in, watch a token expire, refresh it, log out.
+// Command example is a server for trying ginrefresh: log in, watch a token expire, refresh it, log out.
 //
 //	go run ./example
 //
-// The wiring to copy is in app.go. This file has the flags and the life of the process.
+// Copy the wiring from app.go. This file has the flags and the process's start and shutdown.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}
@@ -33,10 +33,10 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, then lets the requests under way finish.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+// run serves until ctx is done, then waits for the requests in progress.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) (err error) {
 	log := slog.New(slog.NewTextHandler(stderr, nil))
-	settings, err := parseFlags(args, stderr)
+	settings, err := parseSettings(args, getenv, stderr)
 	if err != nil {
 		return err
 	}
@@ -70,36 +70,38 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	return server.Shutdown(shutdown)
 }
 
-// settings are the flags.
+// settings holds the flags and the environment.
 type settings struct {
 	addr, mode, alg, key, issuer, audience, store string
 
 	ttl, refreshTTL, idleTTL, grace, leeway time.Duration
 
 	cookies bool
+
+	secret string // JWT_SECRET: a flag would show the secret in the list of processes
 }
 
-func parseFlags(args []string, output io.Writer) (settings, error) {
-	var s settings
+func parseSettings(args []string, getenv func(string) string, output io.Writer) (settings, error) {
+	s := settings{secret: getenv("JWT_SECRET")}
 	flags := flag.NewFlagSet("example", flag.ContinueOnError)
 	flags.SetOutput(output)
-	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; port 0 takes a free one")
-	flags.StringVar(&s.mode, "mode", "single", "single: one token, used and refreshed; pair: an access and a refresh token")
+	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; port 0 selects a free port")
+	flags.StringVar(&s.mode, "mode", "single", "single: one token, which is used and refreshed; pair: an access token and a refresh token")
 	flags.StringVar(&s.alg, "alg", "HS256", "signing algorithm: HS256 to HS512, RS256 to RS512, PS256 to PS512, ES256 to ES512, EdDSA")
-	flags.StringVar(&s.key, "key", "", "PEM file with the private key; default: one made at start. The secret of HS256 to HS512 comes from the environment, JWT_SECRET")
-	flags.StringVar(&s.issuer, "issuer", "", "iss of the tokens")
-	flags.StringVar(&s.audience, "audience", "", "aud of the tokens")
-	flags.StringVar(&s.store, "store", "memory", "where the blacklist is: memory, bolt:FILE, or redis://HOST:PORT[/DB][?addr=HOST:PORT…]")
-	flags.DurationVar(&s.ttl, "ttl", time.Minute, "how long a token is good for requests")
-	flags.DurationVar(&s.refreshTTL, "refresh-ttl", 10*time.Minute, "how long after login a session can be refreshed")
-	flags.DurationVar(&s.idleTTL, "idle-ttl", 0, "how long a session may go without a refresh; 0: no limit")
-	flags.DurationVar(&s.grace, "grace", 10*time.Second, "how long a replaced token still passes; 0: not at all")
-	flags.DurationVar(&s.leeway, "leeway", 0, "how far the servers' clocks may differ")
-	flags.BoolVar(&s.cookies, "cookies", false, "put the tokens into cookies")
+	flags.StringVar(&s.key, "key", "", "PEM `file` with the private key (default: a key generated at start). The HS algorithms read their secret from the environment variable JWT_SECRET instead")
+	flags.StringVar(&s.issuer, "issuer", "", "iss claim of the tokens")
+	flags.StringVar(&s.audience, "audience", "", "aud claim of the tokens")
+	flags.StringVar(&s.store, "store", "memory", "store of the blacklist: memory, bolt:FILE, or redis://HOST:PORT[/DB][?addr=HOST:PORT…]")
+	flags.DurationVar(&s.ttl, "ttl", time.Minute, "lifetime of a token used on requests")
+	flags.DurationVar(&s.refreshTTL, "refresh-ttl", 10*time.Minute, "length of the refresh window, counted from the login")
+	flags.DurationVar(&s.idleTTL, "idle-ttl", 0, "how long a session may go without a refresh; 0 means no limit")
+	flags.DurationVar(&s.grace, "grace", 10*time.Second, "grace period: how long a replaced token is still accepted; 0 means not at all")
+	flags.DurationVar(&s.leeway, "leeway", 0, "tolerated difference between the clocks of the servers")
+	flags.BoolVar(&s.cookies, "cookies", false, "send the tokens in cookies")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}
-	if s.ttl == 0 || s.refreshTTL == 0 { // in Config 0 is the default
+	if s.ttl == 0 || s.refreshTTL == 0 { // a zero field in Config selects the default
 		return settings{}, errors.New("example: -ttl and -refresh-ttl must not be 0")
 	}
 	if flags.NArg() > 0 {

@@ -19,22 +19,43 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
-// asProgram makes the test binary be the example itself, with these arguments, for what only a process can show.
-const asProgram = "GINREFRESH_EXAMPLE_ARGS"
+// programArgs is an environment variable that makes the test binary run as the example, with these arguments. Some tests
+// need a process of its own: signals, exit codes, the environment.
+const programArgs = "GINREFRESH_EXAMPLE_ARGS"
 
 func TestMain(m *testing.M) {
-	if args, is := os.LookupEnv(asProgram); is {
+	if args, set := os.LookupEnv(programArgs); set {
 		os.Args = append(os.Args[:1], strings.Fields(args)...)
 		main()
 		return
 	}
+	// The tests choose their own environment. One that reads the user's instead fails: this secret is too short.
+	if err := os.Setenv("JWT_SECRET", "short"); err != nil {
+		panic(err)
+	}
+	passwordCost = bcrypt.MinCost
 	m.Run()
 }
 
-// patience is for what takes milliseconds, on a machine that does much else.
+// patience is the time limit for operations that take milliseconds, on a busy machine.
 const patience = 30 * time.Second
+
+// noEnvironment is an environment without variables.
+func noEnvironment(string) string { return "" }
+
+// secret is an environment with a secret.
+func secret(value string) func(string) string {
+	return func(name string) string {
+		if name == "JWT_SECRET" {
+			return value
+		}
+		return ""
+	}
+}
 
 // A server is a running example.
 type server struct {
@@ -42,18 +63,23 @@ type server struct {
 	url    string
 	client *http.Client
 	log    *lockedBuffer
-	stop   func() error // ends it and returns what run returned
+	stop   func() error // stops the server and returns the result of run
 }
 
-// start runs the example on a free port and waits until it says where it listens.
+// start runs the example on a free port, in an empty environment, and waits until it listens.
 func start(t *testing.T, args ...string) server {
+	t.Helper()
+	return startIn(t, noEnvironment, args...)
+}
+
+func startIn(t *testing.T, getenv func(string) string, args ...string) server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stdout, printed := io.Pipe()
 	var log lockedBuffer
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), printed, &log)
+		err := run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), getenv, printed, &log)
 		_ = printed.Close()
 		ended <- err
 	}()
@@ -63,7 +89,7 @@ func start(t *testing.T, args ...string) server {
 		case err := <-ended:
 			return err
 		case <-time.After(patience):
-			return errors.New("run does not return")
+			return errors.New("run did not return")
 		}
 	})
 	t.Cleanup(func() {
@@ -76,13 +102,13 @@ func start(t *testing.T, args ...string) server {
 	return server{t, address(t, stdout), &http.Client{Transport: transport, Timeout: patience}, &log, stop}
 }
 
-// address reads the line that the example prints.
+// address reads the address from the line that the example prints.
 func address(t *testing.T, stdout io.Reader) string {
 	t.Helper()
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	url, found := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
 	if err != nil || !found || !strings.HasPrefix(url, "http://127.0.0.1:") || strings.HasSuffix(url, ":0") {
-		t.Fatalf("the example prints %q, %v", line, err)
+		t.Fatalf("the example printed %q, %v", line, err)
 	}
 	return url
 }
@@ -145,11 +171,11 @@ func (s server) send(method, path, token, contentType, body string) answer {
 func (s server) get(path, token string) answer  { return s.send("GET", path, token, "", "") }
 func (s server) post(path, token string) answer { return s.send("POST", path, token, "", "") }
 
-// is checks the status, and that the body has the text.
+// is checks the status, and that the body contains the text.
 func (s server) is(a answer, status int, text string) {
 	s.t.Helper()
 	if a.status != status || !strings.Contains(a.body, text) {
-		s.t.Errorf("the answer is %d %s, want %d %s", a.status, a.body, status, text)
+		s.t.Errorf("got %d %s, want %d %s", a.status, a.body, status, text)
 	}
 }
 
@@ -159,20 +185,21 @@ func (s server) token(a answer) string {
 	return a.member("access_token")
 }
 
-// login logs a user in whose password is the name.
+// login logs in as user, whose password is the same as the name.
 func (s server) login(user string) string {
 	s.t.Helper()
 	return s.token(s.send("POST", "/login", "", "application/json", `{"username":"`+user+`","password":"`+user+`"}`))
 }
 
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	if !strings.Contains(s.log.String(), "JWT_SECRET is not set") {
-		t.Errorf("the log does not say that the key is random: %s", s.log)
+		t.Errorf("the log does not warn about the random key: %s", s.log)
 	}
 	s.is(s.get("/", ""), http.StatusOK, "")
 	s.is(s.get("/healthz", ""), http.StatusOK, `"ok"`)
-	s.is(s.get("/.well-known/jwks.json", ""), http.StatusOK, `{"keys":[]}`) // a secret is not published
+	s.is(s.get("/.well-known/jwks.json", ""), http.StatusOK, `{"keys":[]}`) // a secret is never published
 	s.is(s.get("/nowhere", ""), http.StatusNotFound, "")
 
 	admin, alice := s.login("admin"), s.login("alice")
@@ -206,12 +233,13 @@ func TestRoutes(t *testing.T) {
 	for _, token := range []string{admin, alice} {
 		s.is(s.get("/protected", token), http.StatusUnauthorized, "token_revoked")
 		if strings.Contains(s.log.String(), token) {
-			t.Error("the log holds a token")
+			t.Error("the log contains a token")
 		}
 	}
 }
 
 func TestLogoutEverywhere(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	phone, laptop, admin := s.login("alice"), s.login("alice"), s.login("admin")
 	s.is(s.post("/logout/all", phone), http.StatusNoContent, "")
@@ -221,6 +249,7 @@ func TestLogoutEverywhere(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	const inForm, inJSON = "application/x-www-form-urlencoded", "application/json"
 	for name, row := range map[string]struct {
@@ -236,7 +265,7 @@ func TestLogin(t *testing.T) {
 		"no password":      {inJSON, `{"username":"admin"}`, 400, "bad_request"},
 		"empty password":   {inJSON, `{"username":"admin","password":""}`, 400, "bad_request"},
 		"wrong type":       {inJSON, `{"username":"admin","password":["admin"]}`, 400, "bad_request"},
-		"cut":              {inJSON, `{"username":"admin"`, 400, "bad_request"},
+		"truncated":        {inJSON, `{"username":"admin"`, 400, "bad_request"},
 		"empty":            {inJSON, ``, 400, "bad_request"},
 		"null":             {inJSON, `null`, 400, "bad_request"},
 		"form, no user":    {inForm, `password=admin`, 400, "bad_request"},
@@ -245,19 +274,20 @@ func TestLogin(t *testing.T) {
 	} {
 		a := s.send("POST", "/login", "", row.contentType, row.body)
 		if a.status != row.status || !strings.Contains(a.body, row.want) {
-			t.Errorf("%s: the answer is %d %s, want %d %s", name, a.status, a.body, row.status, row.want)
+			t.Errorf("%s: got %d %s, want %d %s", name, a.status, a.body, row.status, row.want)
 		}
 	}
 }
 
-// What changes state is POST only.
+// Only POST changes state.
 func TestOnlyPost(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	token := s.login("admin")
 	for _, path := range []string{"/login", "/refresh", "/logout", "/logout/all", "/sensitive"} {
 		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
 			if a := s.send(method, path, token, "", ""); a.status != http.StatusMethodNotAllowed {
-				t.Errorf("%s %s answers %d, want 405", method, path, a.status)
+				t.Errorf("%s %s: got %d, want 405", method, path, a.status)
 			}
 		}
 	}
@@ -265,6 +295,7 @@ func TestOnlyPost(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
+	t.Parallel()
 	s := start(t, "-ttl", "7s", "-refresh-ttl", "70s", "-grace", "0", "-issuer", "https://we.example", "-audience", "api")
 	token := s.login("admin")
 	var claims struct {
@@ -277,30 +308,31 @@ func TestFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	if claims.Iss != "https://we.example" || claims.Aud != "api" || claims.Exp-claims.Iat != 7 || claims.RefreshExp-claims.AuthTime != 70 {
-		t.Errorf("the claims are %+v", claims)
+		t.Errorf("got the claims %+v", claims)
 	}
 	next := s.token(s.post("/refresh", token))
 	s.is(s.get("/protected", next), http.StatusOK, "Hello, admin!")
-	s.is(s.get("/protected", token), http.StatusUnauthorized, "token_revoked") // -grace 0 is no grace
+	s.is(s.get("/protected", token), http.StatusUnauthorized, "token_revoked") // -grace 0: no grace period
 	s.is(s.post("/refresh", token), http.StatusUnauthorized, "token_reused")
 }
 
-// With a secret of one's own a token is good on another server, and without it is not.
+// Servers with the same secret accept each other's tokens. A server with a random key rejects them.
 func TestSecretFromTheEnvironment(t *testing.T) {
-	t.Setenv("JWT_SECRET", strings.Repeat("s", 32))
-	first, second := start(t), start(t)
+	t.Parallel()
+	shared := secret(strings.Repeat("s", 32))
+	first, second := startIn(t, shared), startIn(t, shared)
 	if strings.Contains(first.log.String(), "random") || strings.Contains(first.log.String(), "ssss") {
-		t.Errorf("the log is %s", first.log)
+		t.Errorf("the log warns about a random key or contains the secret: %s", first.log)
 	}
 	token := first.login("admin")
 	second.is(second.get("/protected", token), http.StatusOK, "Hello, admin!")
 
-	t.Setenv("JWT_SECRET", "")
 	third := start(t)
 	third.is(third.get("/protected", token), http.StatusUnauthorized, "token_invalid")
 }
 
 func TestBadFlags(t *testing.T) {
+	t.Parallel()
 	for args, word := range map[string]string{
 		"-mode double":            `"double"`,
 		"-alg none":               `"none"`,
@@ -320,44 +352,45 @@ func TestBadFlags(t *testing.T) {
 		"serve":                   `"serve"`,
 		"-ttl 2m -leeway -1s -grace 1h -refresh-ttl 1m": "Grace",
 	} {
-		err := failing(t, strings.Fields(args)...)
+		err := failing(t, noEnvironment, strings.Fields(args)...)
 		if !strings.Contains(err.Error(), word) {
-			t.Errorf("%s: the error %q does not say %s", args, err, word)
+			t.Errorf("%s: the error %q does not contain %s", args, err, word)
 		}
 	}
-	if err := failing(t, "-h"); !errors.Is(err, flag.ErrHelp) {
+	if err := failing(t, noEnvironment, "-h"); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("-h: %v", err)
 	}
-	for _, secret := range []string{"short", strings.Repeat("s", 31)} {
-		t.Setenv("JWT_SECRET", secret)
-		if err := failing(t); !strings.Contains(err.Error(), "32 bytes") || strings.Contains(err.Error(), secret) {
-			t.Errorf("a secret of %d bytes: %v", len(secret), err)
+	for _, short := range []string{"short", strings.Repeat("s", 31)} {
+		if err := failing(t, secret(short)); !strings.Contains(err.Error(), "32 bytes") || strings.Contains(err.Error(), short) {
+			t.Errorf("a secret of %d bytes: %v", len(short), err)
 		}
 	}
 }
 
-// failing runs the example with arguments that it has to refuse before it listens.
-func failing(t *testing.T, args ...string) error {
+// failing runs the example with settings that it must reject before it listens, and returns the error.
+func failing(t *testing.T, getenv func(string) string, args ...string) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	err := run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), &stdout, &stderr)
+	err := run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), getenv, &stdout, &stderr)
 	if err == nil || ctx.Err() != nil || stdout.Len() > 0 {
-		t.Fatalf("%q: error %v, printed %q", args, err, &stdout)
+		t.Fatalf("%q: got the error %v and the output %q", args, err, &stdout)
 	}
 	return err
 }
 
 func TestAddressInUse(t *testing.T) {
+	t.Parallel()
 	s := start(t)
-	if err := failing(t, "-addr", strings.TrimPrefix(s.url, "http://")); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("the address is in use: %v", err)
+	if err := failing(t, noEnvironment, "-addr", strings.TrimPrefix(s.url, "http://")); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("got %v, want EADDRINUSE", err)
 	}
 }
 
-// A request that is under way when the end comes is answered; then nothing listens any more.
+// A shutdown answers the requests in progress. Nothing listens afterwards.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.client.Transport.(*http.Transport).ExpectContinueTimeout = patience
 	reading, body := make(chan struct{}), `{"username":"admin","password":"admin"}`
@@ -371,7 +404,7 @@ func TestShutdown(t *testing.T) {
 	}
 	request.ContentLength = int64(len(body))
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Expect", "100-continue") // the server sends that once the handler reads
+	request.Header.Set("Expect", "100-continue") // the server answers 100 when the handler starts to read
 	status := make(chan int, 1)
 	go func() {
 		response, err := s.client.Do(request)
@@ -392,10 +425,10 @@ func TestShutdown(t *testing.T) {
 	}
 	go func() { _, _ = io.WriteString(typing, body) }()
 	if got := <-status; got != http.StatusOK {
-		t.Errorf("the login that was under way is answered %d, want 200", got)
+		t.Errorf("the login in progress got %d, want 200", got)
 	}
 	if err := <-stopped; err != nil {
-		t.Errorf("run ends with %v", err)
+		t.Errorf("run returned %v", err)
 	}
 }
 
@@ -408,35 +441,40 @@ func (s server) listens() bool {
 	return true
 }
 
-// SIGTERM is what a service manager sends, SIGINT what a terminal does.
+// Service managers send SIGTERM, terminals send SIGINT.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
-		command := program(t, "-addr 127.0.0.1:0")
-		stdout, err := command.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := command.Start(); err != nil {
-			t.Fatal(err)
-		}
-		url := address(t, stdout)
-		response, err := http.Get(url + "/healthz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		if err := command.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
-		if err := command.Wait(); err != nil {
-			t.Errorf("after %v the example ends with %v", signal, err)
-		}
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			command := program(t, "", "-addr 127.0.0.1:0")
+			stdout, err := command.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := command.Start(); err != nil {
+				t.Fatal(err)
+			}
+			url := address(t, stdout)
+			response, err := http.Get(url + "/healthz")
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if err := command.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			if err := command.Wait(); err != nil {
+				t.Errorf("the example exited with %v", err)
+			}
+		})
 	}
 }
 
 func TestExitCodes(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]int{"-h": 0, "-store file": 1, "-unknown": 1} {
-		command := program(t, args)
+		command := program(t, "", args)
 		output, _ := command.CombinedOutput()
 		if got := command.ProcessState.ExitCode(); got != want {
 			t.Errorf("%s: exit code %d, want %d: %s", args, got, want, output)
@@ -444,18 +482,49 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func program(t *testing.T, args string) *exec.Cmd {
+// The program reads the secret from the environment of its process.
+func TestProgramReadsItsEnvironment(t *testing.T) {
+	t.Parallel()
+	output, err := program(t, "short", "-addr 127.0.0.1:0").CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(string(output), "32 bytes") {
+		t.Errorf("with a short secret: %v, %s", err, output)
+	}
+}
+
+// program returns a command that runs the example in a process of its own, with this secret in its environment.
+func program(t *testing.T, secret, args string) *exec.Cmd {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), os.Args[0])
-	command.Env = append(os.Environ(), asProgram+"="+args, "JWT_SECRET=")
+	command.Env = append(os.Environ(), programArgs+"="+args, "JWT_SECRET="+secret)
 	return command
 }
 
-// 64 tabs refresh with one token: all get the same new one, and after a logout none opens the door.
+var shippedCost = passwordCost // before TestMain lowers it
+
+// The tests hash passwords at the lowest cost, the program never does.
+func TestPasswordCost(t *testing.T) {
+	t.Parallel()
+	if shippedCost < bcrypt.DefaultCost {
+		t.Errorf("the program hashes passwords at cost %d, want at least %d", shippedCost, bcrypt.DefaultCost)
+	}
+	all := newUsers()
+	hashes := map[string][]byte{"an unknown user": all.unknown}
+	for name, account := range all.accounts {
+		hashes[name] = account.passwordHash
+	}
+	for name, hash := range hashes {
+		if cost, err := bcrypt.Cost(hash); err != nil || cost != passwordCost {
+			t.Errorf("the hash of %s has cost %d, want %d: %v", name, cost, passwordCost, err)
+		}
+	}
+}
+
+// 64 tabs refresh the same token: all get the same successor. After a logout, every token of the session is revoked.
 func TestParallelRefreshes(t *testing.T) {
-	rounds := 200
-	if testing.Short() || raceEnabled {
-		rounds = 10
+	t.Parallel()
+	rounds := 20
+	if os.Getenv("GINREFRESH_FULL") != "" {
+		rounds = 200
 	}
 	s := start(t)
 	for range rounds {
@@ -472,7 +541,7 @@ func TestParallelRefreshes(t *testing.T) {
 			ids[jti(s.token(a))], tokens[s.token(a)] = true, true
 		}
 		if len(ids) != 1 || ids[jti(token)] || ids[""] {
-			t.Fatalf("64 refreshes of %s give %v, want one successor", jti(token), ids)
+			t.Fatalf("64 refreshes of %s returned %v, want one successor", jti(token), ids)
 		}
 		s.is(s.get("/protected", s.token(next[0])), http.StatusOK, "Hello, alice!")
 		s.is(s.post("/logout", s.token(next[0])), http.StatusNoContent, "")

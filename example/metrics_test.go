@@ -39,6 +39,7 @@ func series(t *testing.T, text string) map[string]float64 {
 }
 
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	s := start(t, "-grace", "0")
 	before := series(t, s.get("/metrics", "").body)
 	if n, ok := before[`ginrefresh_events_total{code="token_reused",event="reuse"}`]; !ok || n != 0 {
@@ -98,6 +99,7 @@ func (s slowStore) CompareAndSwap(context.Context, string, string, string, time.
 
 // A measured store can do what the store can, and no more.
 func TestObservedStore(t *testing.T) {
+	t.Parallel()
 	memory := store.NewMemory()
 	defer memory.Close()
 	if _, ok := newMetrics().observe(memory).(middleware.Peeker); !ok {
@@ -144,6 +146,7 @@ func TestObservedStore(t *testing.T) {
 
 // The dashboard asks for series that exist.
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	content, err := os.ReadFile("grafana.json")
 	if err != nil {
 		t.Fatal(err)
