@@ -1,17 +1,21 @@
-// The story of a session from login to its end, on a real listener and through the public API alone.
+// These tests follow a session from its login to its end, over HTTP and through the public API alone.
 package ginrefresh_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -22,25 +26,32 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// Some tests build and run other programs. Without this log go test never caches a result, as it cannot know
-	// when those programs have changed.
+	// Some tests build and run other programs. Go caches a result by the log of what the test read, which does not include
+	// those programs. Without the log it caches nothing.
 	if err := flag.Set("test.testlogfile", ""); err != nil {
+		panic(err)
+	}
+	// Tests that run a program choose its environment. One that passes on the user's instead fails: this secret is too short.
+	if err := os.Setenv("JWT_SECRET", "short"); err != nil {
 		panic(err)
 	}
 	gin.SetMode(gin.TestMode)
 	m.Run()
+	if err := os.RemoveAll(programFolder); err != nil {
+		panic(err)
+	}
 }
 
-// serve starts a server such as an application would: users in a database, handlers behind guards. Dates in a
-// token are whole seconds, so a TTL of two seconds is one second at least.
-func serve(t *testing.T, ttl, refreshTTL, grace time.Duration) client {
+// newApp builds a typical application: a user table, handlers behind guards. Times in a token are whole seconds, so a TTL of
+// two seconds lasts at least one.
+func newApp(t *testing.T, ttl, refreshTTL, grace time.Duration) http.Handler {
 	t.Helper()
 	blacklist := store.NewMemory()
 	t.Cleanup(func() { _ = blacklist.Close() })
 
 	passwords := map[string]string{"admin": "admin", "alice": "wonderland"}
 	auth, err := middleware.New(middleware.Config{
-		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte("a secret of at least 32 bytes, random please")}},
+		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte("a secret of 32 bytes or more, and random")}},
 		Store: blacklist,
 		Authenticate: func(c *gin.Context) (middleware.Identity, error) {
 			var login struct {
@@ -79,72 +90,126 @@ func serve(t *testing.T, ttl, refreshTTL, grace time.Duration) client {
 		return claims.Decode(&own) == nil && own.Admin
 	}), func(c *gin.Context) { c.String(http.StatusOK, "Welcome") })
 
-	server := httptest.NewServer(r)
+	return r
+}
+
+// serve runs the application on a real listener.
+func serve(t *testing.T, ttl, refreshTTL, grace time.Duration) client {
+	t.Helper()
+	server := httptest.NewServer(newApp(t, ttl, refreshTTL, grace))
 	t.Cleanup(server.Close)
 	return client{t, server}
 }
 
-func TestSession(t *testing.T) {
-	t.Parallel()
-	const ttl, refreshTTL = 2 * time.Second, 5 * time.Second
-	c := serve(t, ttl, refreshTTL, 0)
+// serveInBubble runs the application within a synctest bubble, where connections must be in memory.
+func serveInBubble(t *testing.T, ttl, refreshTTL, grace time.Duration) client {
+	t.Helper()
+	listener := &memoryListener{connections: make(chan net.Conn), closed: make(chan struct{})}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: newApp(t, ttl, refreshTTL, grace)}}
+	server.Start()
+	server.Client().Transport.(*http.Transport).DialContext = listener.dial
+	t.Cleanup(server.Close)
+	return client{t, server}
+}
 
-	// A login gives a token, and the token opens the door.
-	began := time.Now()
-	token := c.login("admin", "admin")
-	c.get("/hello", token).is(http.StatusOK, "Hello, admin!")
+// memoryListener is a net.Listener whose connections are pipes.
+type memoryListener struct {
+	connections chan net.Conn
+	closed      chan struct{}
+	once        sync.Once
+}
 
-	// It expires.
-	c.until("the token expires", func() bool { return c.get("/hello", token).code() == "token_expired" })
-
-	// An expired token is swapped for a new one, and is itself as dead as before.
-	next := c.post("/refresh", token).token()
-	c.get("/hello", next).is(http.StatusOK, "Hello, admin!")
-	c.get("/hello", token).is(http.StatusUnauthorized, "token_expired")
-
-	// Again and again: each token is swapped once it has expired, and each is the session's next.
-	seen := map[string]bool{jti(token): true}
-	refreshed := 0
-	c.until("the refresh window is over", func() bool {
-		if c.get("/hello", next).code() != "token_expired" {
-			return false
-		}
-		answer := c.post("/refresh", next)
-		if answer.code() == "refresh_expired" {
-			return true
-		}
-		next = answer.token()
-		if seen[jti(next)] || sid(next) != sid(token) {
-			t.Errorf("refresh gives %s after %v, want a new token of the same session", jti(next), seen)
-		}
-		seen[jti(next)] = true
-		refreshed++
-		return false
-	})
-	if lasted := time.Since(began); refreshed == 0 || lasted < refreshTTL-time.Second {
-		t.Errorf("the session was refreshed %d times and ended after %v, want it to last %v", refreshed, lasted, refreshTTL)
-	}
-
-	// The window is counted from the login, so now only a login helps.
-	c.get("/hello", next).is(http.StatusUnauthorized, "token_expired")
-	c.post("/refresh", next).is(http.StatusUnauthorized, "refresh_expired")
-	token = c.login("admin", "admin")
-	c.get("/hello", token).is(http.StatusOK, "Hello, admin!")
-	if seen[jti(token)] || sid(token) == sid(next) {
-		t.Errorf("the login gives %s, want a new session", jti(token))
+func (l *memoryListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case l.connections <- theirs:
+		return ours, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
-func TestReplacedTokenDiesAfterTheGrace(t *testing.T) {
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case connection := <-l.connections:
+		return connection, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *memoryListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
+
+func TestSession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const ttl, refreshTTL = time.Hour, 5 * time.Hour
+		c := serveInBubble(t, ttl, refreshTTL, 0)
+
+		// The token of a login is accepted until it expires.
+		deadline := time.Now().Add(refreshTTL)
+		token := c.login("admin", "admin")
+		c.get("/hello", token).is(http.StatusOK, "Hello, admin!")
+		time.Sleep(ttl - time.Second)
+		c.get("/hello", token).is(http.StatusOK, "Hello, admin!")
+		time.Sleep(time.Second)
+		c.get("/hello", token).is(http.StatusUnauthorized, "token_expired")
+
+		// An expired token is refreshed. Afterwards it is still expired.
+		next := c.post("/refresh", token).token()
+		c.get("/hello", next).is(http.StatusOK, "Hello, admin!")
+		c.get("/hello", token).is(http.StatusUnauthorized, "token_expired")
+
+		// Each refresh returns the next token of the same session, until the deadline.
+		seen := map[string]bool{jti(token): true}
+		for {
+			if seen[jti(next)] || sid(next) != sid(token) {
+				t.Errorf("refresh returned %s after %v, want a new token of the same session", jti(next), seen)
+			}
+			seen[jti(next)] = true
+			c.get("/hello", next).is(http.StatusOK, "Hello, admin!")
+			if time.Until(deadline) <= ttl {
+				break
+			}
+			time.Sleep(ttl)
+			c.get("/hello", next).is(http.StatusUnauthorized, "token_expired")
+			next = c.post("/refresh", next).token()
+		}
+		time.Sleep(time.Until(deadline) - time.Second)
+		next = c.post("/refresh", next).token()
+		time.Sleep(time.Second)
+		c.post("/refresh", next).is(http.StatusUnauthorized, "refresh_expired")
+
+		// The last token is accepted for the rest of its TTL. After that the user must log in again.
+		c.get("/hello", next).is(http.StatusOK, "Hello, admin!")
+		time.Sleep(ttl)
+		c.get("/hello", next).is(http.StatusUnauthorized, "token_expired")
+		c.post("/refresh", next).is(http.StatusUnauthorized, "refresh_expired")
+		token = c.login("admin", "admin")
+		c.get("/hello", token).is(http.StatusOK, "Hello, admin!")
+		if seen[jti(token)] || sid(token) == sid(next) {
+			t.Errorf("the login returned %s, want a new session", jti(token))
+		}
+	})
+}
+
+func TestReplacedTokenAfterTheGracePeriod(t *testing.T) {
 	t.Parallel()
 	c := serve(t, time.Hour, 24*time.Hour, 300*time.Millisecond)
 	old := c.login("admin", "admin")
 	token := c.post("/refresh", old).token()
 
-	c.until("the old token is dead", func() bool { return c.get("/hello", old).code() == "token_revoked" })
+	c.until("the old token is rejected", func() bool { return c.get("/hello", old).code() == "token_revoked" })
 	c.get("/hello", token).is(http.StatusOK, "Hello, admin!")
 
-	// Whoever comes back with it has kept it, or has stolen it: nobody can tell, so the session ends.
+	// Either the client or a thief presents it again. The server cannot tell which, so the session ends.
 	c.post("/refresh", old).is(http.StatusUnauthorized, "token_reused")
 	c.get("/hello", token).is(http.StatusUnauthorized, "token_revoked")
 	c.post("/refresh", token).is(http.StatusUnauthorized, "token_revoked")
@@ -158,16 +223,16 @@ func TestLogout(t *testing.T) {
 	old := phone
 	phone = c.post("/refresh", phone).token()
 
-	// A logout ends one session at once, with all its tokens.
+	// A logout revokes all tokens of one session at once.
 	c.post("/logout", phone).is(http.StatusNoContent, "")
 	for _, token := range []string{phone, old} {
 		c.get("/hello", token).is(http.StatusUnauthorized, "token_revoked")
 		c.post("/refresh", token).is(http.StatusUnauthorized, "token_revoked")
 	}
-	c.post("/logout", phone).is(http.StatusNoContent, "") // twice is fine
+	c.post("/logout", phone).is(http.StatusNoContent, "") // a second logout succeeds as well
 	c.get("/hello", laptop).is(http.StatusOK, "Hello, alice!")
 
-	// A logout everywhere ends them all, of this user only.
+	// Log out everywhere ends all sessions of this user, and of no other.
 	admin := c.login("admin", "admin")
 	c.post("/logout/all", laptop).is(http.StatusNoContent, "")
 	c.get("/hello", laptop).is(http.StatusUnauthorized, "token_revoked")
@@ -175,7 +240,7 @@ func TestLogout(t *testing.T) {
 	c.get("/hello", c.login("alice", "wonderland")).is(http.StatusOK, "Hello, alice!")
 }
 
-// Tabs wake up together and all refresh: they get one and the same token, and nobody is logged out.
+// When many tabs refresh at once, all get the same token, and the session continues.
 func TestParallelRefreshes(t *testing.T) {
 	t.Parallel()
 	for name, refresh := range map[string]func(c client, token string) string{
@@ -196,7 +261,7 @@ func TestParallelRefreshes(t *testing.T) {
 			tabs.Wait()
 			for _, other := range next {
 				if other != next[0] {
-					t.Fatalf("two successors: %s and %s", jti(next[0]), jti(other))
+					t.Fatalf("the refreshes returned two successors, %s and %s", jti(next[0]), jti(other))
 				}
 			}
 			c.get("/hello", next[0]).is(http.StatusOK, "Hello, admin!")
@@ -206,20 +271,26 @@ func TestParallelRefreshes(t *testing.T) {
 	}
 }
 
-// A client that cannot call /refresh gets its new token with the answer.
+// AutoRefresh sends the new token with the response, for clients that cannot call /refresh.
 func TestAutoRefresh(t *testing.T) {
 	t.Parallel()
-	c := serve(t, 2*time.Second, 4*time.Second, 0)
-	token := c.login("admin", "admin")
-	if answer := c.get("/renewing", token); answer.header.Get("Authorization") != "" {
-		t.Error("a token that lives is renewed")
-	}
-	c.until("the token expires", func() bool { return c.get("/hello", token).code() == "token_expired" })
-	answer := c.get("/renewing", token)
-	next := answer.renewed()
-	answer.is(http.StatusOK, "token "+jti(next)) // the handler sees the new one already
-	c.get("/hello", next).is(http.StatusOK, "Hello, admin!")
-	c.until("the refresh window is over", func() bool { return c.get("/renewing", next).code() == "refresh_expired" })
+	synctest.Test(t, func(t *testing.T) {
+		const ttl, refreshTTL = time.Hour, 2 * time.Hour
+		c := serveInBubble(t, ttl, refreshTTL, 0)
+		token := c.login("admin", "admin")
+		time.Sleep(ttl - time.Second)
+		if answer := c.get("/renewing", token); answer.status != http.StatusOK || answer.header.Get("Authorization") != "" {
+			t.Errorf("a token that has not expired: got %d and the header %q, want 200 and no new token", answer.status, answer.header.Get("Authorization"))
+		}
+		time.Sleep(time.Second)
+		c.get("/hello", token).is(http.StatusUnauthorized, "token_expired")
+		answer := c.get("/renewing", token)
+		next := answer.renewed()
+		answer.is(http.StatusOK, "token "+jti(next)) // the handler already sees the new token
+		c.get("/hello", next).is(http.StatusOK, "Hello, admin!")
+		time.Sleep(refreshTTL - ttl)
+		c.get("/renewing", next).is(http.StatusUnauthorized, "refresh_expired")
+	})
 }
 
 func TestErrors(t *testing.T) {
@@ -241,19 +312,19 @@ func TestErrors(t *testing.T) {
 	}
 	c.get("/admin", token).is(http.StatusOK, "Welcome")
 	c.get("/admin", c.login("alice", "wonderland")).is(http.StatusForbidden, "forbidden")
-	c.post("/refresh", token).token() // nothing was used up
+	c.post("/refresh", token).token() // the errors above did not use the token up
 }
 
-// A wrong configuration is one error that lists every mistake.
+// New returns one error that lists every mistake in the configuration.
 func TestWrongConfiguration(t *testing.T) {
 	_, err := middleware.New(middleware.Config{TTL: time.Hour, RefreshTTL: time.Minute})
 	var joined interface{ Unwrap() []error }
 	if !errors.As(err, &joined) || len(joined.Unwrap()) != 3 {
-		t.Errorf("New gives %v, want three mistakes: no key, no store, a window shorter than a token", err)
+		t.Errorf("New returned %v, want three mistakes: no key, no store, RefreshTTL shorter than TTL", err)
 	}
 }
 
-// client talks to a server of serve.
+// client sends requests to the server of a test.
 type client struct {
 	t      *testing.T
 	server *httptest.Server
@@ -291,8 +362,8 @@ func (c client) send(method, path, token, body string) answer {
 	return answer{c.t, response.StatusCode, response.Header, string(text)}
 }
 
-// until asks again and again, for what only time can bring.
-func (c client) until(what string, done func() bool) {
+// until polls until done returns true.
+func (c client) until(condition string, done func() bool) {
 	c.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -301,7 +372,7 @@ func (c client) until(what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-patience:
-			c.t.Fatal("waited in vain until", what)
+			c.t.Fatal("timeout waiting until", condition)
 		}
 	}
 }
@@ -320,10 +391,10 @@ func (a answer) member(name string) string {
 	return text
 }
 
-// code is what went wrong, "" if nothing did.
+// code returns the error code, or "" for a success.
 func (a answer) code() string { return a.member("code") }
 
-// is checks the status and, of a success, the body, of an error its code.
+// is checks the status, and the body of a success or the code of an error.
 func (a answer) is(status int, text string) {
 	a.t.Helper()
 	got := a.body
@@ -331,26 +402,26 @@ func (a answer) is(status int, text string) {
 		got = a.code()
 	}
 	if a.status != status || got != text {
-		a.t.Errorf("the answer is %d %s, want %d %s", a.status, a.body, status, text)
+		a.t.Errorf("got %d %s, want %d %s", a.status, a.body, status, text)
 	}
 }
 
-// token is the new one of a login or a refresh.
+// token returns the token that a login or a refresh sent.
 func (a answer) token() string {
 	a.t.Helper()
 	token := a.member("access_token")
 	if a.status != http.StatusOK || token == "" {
-		a.t.Errorf("the answer is %d %s, want a token", a.status, a.body)
+		a.t.Errorf("got %d %s, want a token", a.status, a.body)
 	}
 	return token
 }
 
-// renewed is the new one that AutoRefresh sends.
+// renewed returns the token that AutoRefresh sent.
 func (a answer) renewed() string {
 	a.t.Helper()
 	token, found := strings.CutPrefix(a.header.Get("Authorization"), "Bearer ")
 	if a.status != http.StatusOK || !found {
-		a.t.Errorf("the answer is %d %s, want a token in its header", a.status, a.body)
+		a.t.Errorf("got %d %s, want a token in the Authorization header", a.status, a.body)
 	}
 	return token
 }
@@ -358,7 +429,7 @@ func (a answer) renewed() string {
 func jti(token string) string { return claim(token, "jti") }
 func sid(token string) string { return claim(token, "sid") }
 
-// claim looks into a token as anybody can.
+// claim reads a claim without verifying the token.
 func claim(token, name string) string {
 	_, rest, _ := strings.Cut(token, ".")
 	payload, _, _ := strings.Cut(rest, ".")

@@ -1,4 +1,4 @@
-// What the documents say is so: programs compile, transcripts are true, links lead somewhere, translations agree.
+// These tests check the documents: programs compile, transcripts are accurate, links resolve, translations agree.
 package ginrefresh_test
 
 import (
@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -15,17 +16,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"unicode"
 )
 
-// document is a Markdown file, taken apart as far as these tests need it.
+// document is a parsed Markdown file.
 type document struct {
 	lines    int
 	blocks   []block
 	headings []heading
 	links    []string // targets, in order
-	spans    []string // `code` within the text
+	spans    []string // `code` in the text
 }
 
 type block struct {
@@ -77,7 +79,7 @@ func readDocument(t *testing.T, path string) document {
 		}
 	}
 	if open != nil {
-		t.Fatalf("%s: a code block is not closed", path)
+		t.Fatalf("%s: unclosed code block", path)
 	}
 	return d
 }
@@ -94,7 +96,7 @@ func (d *document) readText(text string) {
 	}
 }
 
-// anchors are the headings as GitHub names them.
+// anchors returns the ids that GitHub gives the headings.
 func (d document) anchors() []string {
 	var names []string
 	seen := map[string]int{}
@@ -120,52 +122,71 @@ func (d document) anchors() []string {
 }
 
 func TestReadmeIsShort(t *testing.T) {
+	t.Parallel()
 	for _, path := range []string{"README.md", "README.zh-CN.md"} {
 		if d := readDocument(t, path); d.lines >= 250 {
-			t.Errorf("%s has %d lines, want less than 250", path, d.lines)
+			t.Errorf("%s has %d lines, want fewer than 250", path, d.lines)
 		}
 	}
 }
 
-// build compiles a command of this module.
-func build(t *testing.T, path string) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "program")
-	if out, err := exec.Command("go", "build", "-o", program, path).CombinedOutput(); err != nil {
-		t.Fatalf("%s does not compile: %v\n%s", path, err, out)
+// programFolder holds the programs that programs builds. TestMain removes it.
+var programFolder string
+
+// programs builds the example and the quickstart, once for all tests, and returns their folder. Without a symbol table they
+// link in half the time.
+var programs = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "ginrefresh")
+	if err != nil {
+		return "", err
 	}
-	return program
+	programFolder = folder
+	build := exec.Command("go", "build", "-ldflags=-s", "-o", folder+string(filepath.Separator), "./example", "./example/quickstart")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return folder, nil
+})
+
+// program returns a command that runs the example or the quickstart with this secret in its environment.
+func program(t *testing.T, name, secret string, args ...string) *exec.Cmd {
+	t.Helper()
+	folder, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(filepath.Join(folder, name), args...)
+	command.Env = append(os.Environ(), "JWT_SECRET="+secret)
+	return command
 }
 
-// The program in the README is the quickstart, byte for byte, and starts to run.
+// The program in the README is the quickstart, byte for byte. It compiles and starts.
 func TestReadmeProgram(t *testing.T) {
 	t.Parallel()
-	var programs []string
+	var listings []string
 	for _, b := range readDocument(t, "README.md").blocks {
 		if b.language == "go" {
-			programs = append(programs, b.text)
+			listings = append(listings, b.text)
 		}
 	}
 	source, err := os.ReadFile("example/quickstart/main.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := bytes.Index(source, []byte("package main\n")) // past the comment that says what the file is
-	if at < 0 || len(programs) != 1 || programs[0] != string(source[at:]) {
-		t.Fatalf("the go block of README.md is not example/quickstart/main.go:\n%s", programs)
+	at := bytes.Index(source, []byte("package main\n")) // after the package comment
+	if at < 0 || len(listings) != 1 || listings[0] != string(source[at:]) {
+		t.Fatalf("the go block of README.md is not example/quickstart/main.go:\n%s", listings)
 	}
 
-	command := exec.Command(build(t, "./example/quickstart"))
-	command.Env = append(os.Environ(), "JWT_SECRET=short")
-	out, err := command.CombinedOutput()
+	out, err := program(t, "quickstart", "short").CombinedOutput()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(string(out), "32 bytes or more") {
-		t.Errorf("with a short secret it ends with %v and prints %s", err, out)
+		t.Errorf("with a short secret: got %v and the output %s", err, out)
 	}
 }
 
 var exampleCommand = regexp.MustCompile("`go run ./example( [^`]*)?`")
 
-// The transcripts in the README are what one sees.
+// The transcripts in the README match a real session.
 func TestReadmeTranscript(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "jq"} {
@@ -176,7 +197,7 @@ func TestReadmeTranscript(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	program, transcripts := build(t, "./example"), 0
+	transcripts := 0
 	for _, b := range readDocument(t, "README.md").blocks {
 		if b.language != "console" {
 			continue
@@ -184,10 +205,10 @@ func TestReadmeTranscript(t *testing.T) {
 		transcripts++
 		match := exampleCommand.FindStringSubmatch(b.before)
 		if match == nil {
-			t.Errorf("the paragraph before a transcript does not say how the server is started:\n%s", b.before)
+			t.Errorf("the paragraph above a transcript does not name the command that starts the server:\n%s", b.before)
 			continue
 		}
-		address := startExample(t, program, strings.Fields(match[1]))
+		address := startExample(t, strings.Fields(match[1]))
 		follow(t, strings.ReplaceAll(b.text, "127.0.0.1:8080", address))
 	}
 	if transcripts == 0 {
@@ -195,10 +216,10 @@ func TestReadmeTranscript(t *testing.T) {
 	}
 }
 
-// startExample runs the example server until the test ends, and returns where it listens.
-func startExample(t *testing.T, program string, flags []string) string {
+// startExample runs the example until the test ends, and returns its address.
+func startExample(t *testing.T, flags []string) string {
 	t.Helper()
-	server := exec.Command(program, append(flags, "-addr", "127.0.0.1:0")...)
+	server := program(t, "example", "", append(flags, "-addr", "127.0.0.1:0")...)
 	stdout, err := server.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -212,18 +233,18 @@ func startExample(t *testing.T, program string, flags []string) string {
 		_ = server.Process.Signal(os.Interrupt)
 		_, _ = io.Copy(io.Discard, stdout)
 		if err := server.Wait(); err != nil {
-			t.Errorf("the server ends with %v\n%s", err, &log)
+			t.Errorf("the server exited with %v\n%s", err, &log)
 		}
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	address, found := strings.CutPrefix(strings.TrimSpace(line), "listening on http://")
 	if err != nil || !found {
-		t.Fatalf("the server says %q, %v", line, err)
+		t.Fatalf("the server printed %q, %v", line, err)
 	}
 	return address
 }
 
-// follow runs the commands of a transcript in one shell and compares what each prints.
+// follow runs the commands of a transcript in one shell and compares their output.
 func follow(t *testing.T, transcript string) {
 	t.Helper()
 	const mark = "\n-- next --\n"
@@ -246,13 +267,14 @@ func follow(t *testing.T, transcript string) {
 	got := strings.Split(string(out), mark)
 	for i, command := range commands {
 		if i >= len(got) || strings.TrimRight(got[i], "\n") != strings.TrimRight(want[i], "\n") {
-			t.Fatalf("%sprints:\n%s\nwant:\n%s", command, got[min(i, len(got)-1)], want[i])
+			t.Fatalf("%sprinted:\n%s\nwant:\n%s", command, got[min(i, len(got)-1)], want[i])
 		}
 	}
 }
 
-// The Chinese README says the same as the English one, as far as a program can tell.
+// The Chinese README has the same code, headings and links as the English one.
 func TestReadmeTranslation(t *testing.T) {
+	t.Parallel()
 	english, chinese := readDocument(t, "README.md"), readDocument(t, "README.zh-CN.md")
 	for i := range max(len(english.blocks), len(chinese.blocks)) {
 		e, c := at(english.blocks, i), at(chinese.blocks, i)
@@ -265,18 +287,18 @@ func TestReadmeTranslation(t *testing.T) {
 			t.Errorf("heading %d: English %+v, Chinese %+v", i+1, e, c)
 		}
 	}
-	differ := func(what string, e, c []string) {
+	differ := func(kind string, e, c []string) {
 		t.Helper()
 		for text, n := range counts(e, c) {
 			if n != 0 {
-				t.Errorf("%s %q is %d times more often in English than in Chinese", what, text, n)
+				t.Errorf("%s %q: English has %d more than Chinese", kind, text, n)
 			}
 		}
 	}
 	switches := []string{"README.md", "README.zh-CN.md"}
 	isSwitch := func(link string) bool { return slices.Contains(switches, link) }
 	if !slices.Contains(english.links, switches[1]) || !slices.Contains(chinese.links, switches[0]) {
-		t.Error("the two do not link to each other")
+		t.Error("the READMEs do not link to each other")
 	}
 	for i, link := range chinese.links { // a page in docs counts as the English page of the same name
 		chinese.links[i] = strings.Replace(link, ".zh-CN.md", ".md", 1)
@@ -303,8 +325,9 @@ func counts(more, less []string) map[string]int {
 	return n
 }
 
-// Every relative link leads to a file, and its anchor to a heading in it.
+// Every relative link has a target file, and its anchor a heading in that file.
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	documents := map[string]document{}
 	for _, pattern := range []string{"*.md", "docs/*.md"} {
 		paths, err := filepath.Glob(pattern)
@@ -330,7 +353,7 @@ func TestLinks(t *testing.T) {
 				continue
 			}
 			if hasAnchor && !slices.Contains(documents[target].anchors(), anchor) {
-				t.Errorf("%s links to %s: %s has no such heading, only %q", path, link, target, documents[target].anchors())
+				t.Errorf("%s links to %s: %s does not have this heading, only %q", path, link, target, documents[target].anchors())
 			}
 		}
 	}
