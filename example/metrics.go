@@ -13,9 +13,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// metrics are what Prometheus reads at GET /metrics. They come from OnEvent and from a store around the
-// store: the library itself knows nothing of them. No label has a user or a session in it, as each value
-// of a label is a series of its own, and none of Prometheus' business.
+// metrics holds the metrics that Prometheus reads at GET /metrics. They come from OnEvent and from a wrapper around the
+// store: the library itself does not depend on Prometheus. Labels contain no user and no session: each label value is a
+// separate series, and user data does not belong in a monitoring system.
 type metrics struct {
 	registry     *prometheus.Registry
 	events       *prometheus.CounterVec
@@ -28,21 +28,21 @@ func newMetrics() *metrics {
 		registry: prometheus.NewRegistry(),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ginrefresh_events_total",
-			Help: "Logins, refreshes, logouts and refusals, by what happened and, if it was refused, why.",
+			Help: "Logins, refreshes, logouts and rejected requests, by event and error code.",
 		}, []string{"event", "code"}),
 		storeSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "ginrefresh_store_duration_seconds",
-			Help:    "How long the store took. Reads from this process's memory (Peek) are not measured.",
-			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16), // 50 µs to 1.6 s: past the StoreTimeout
+			Help:    "Duration of calls to the store. Reads from this process's memory (Peek) are not measured.",
+			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16), // 50 µs to 1.6 s, which is more than StoreTimeout
 		}, []string{"operation"}),
 		storeErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ginrefresh_store_errors_total",
-			Help: "Calls that the store failed. Each is a request that was answered 503.",
+			Help: "Failed calls to the store. Each of these requests was answered 503.",
 		}, []string{"operation"}),
 	}
 	m.registry.MustRegister(m.events, m.storeSeconds, m.storeErrors,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// A series that begins at 0 shows its first event as an increase; one that begins at 1 does not.
+	// Prometheus sees the first event as an increase only if the series existed before, with the value 0.
 	for _, kind := range []middleware.EventKind{middleware.EventLogin, middleware.EventRefresh, middleware.EventLogout, middleware.EventLogoutAll} {
 		m.events.WithLabelValues(string(kind), "")
 	}
@@ -54,23 +54,23 @@ func newMetrics() *metrics {
 	return m
 }
 
-// count takes in what OnEvent hears.
+// count counts an event. It is called by OnEvent.
 func (m *metrics) count(e middleware.Event) {
 	m.events.WithLabelValues(string(e.Kind), string(e.Code)).Inc()
 }
 
-// handler answers GET /metrics. What it says is for the operator: behind a proxy, keep the path inside.
+// handler serves GET /metrics. The metrics are for the operator: do not publish the path through a proxy.
 func (m *metrics) handler() gin.HandlerFunc {
 	return gin.WrapH(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 }
 
-// observe returns the same store, measured. If the store can be read without waiting (Peek), so can what is
-// returned: the guards look for that.
+// observe returns a store that measures the calls to store. The result is a Peeker if store is one, because the guards prefer
+// a Peeker.
 func (m *metrics) observe(store middleware.Store) middleware.Store {
 	if counted, ok := store.(interface{ Len() int }); ok {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "ginrefresh_blacklist_records",
-			Help: "Records in the blacklist: one for each session that was refreshed or ended, until it is over.",
+			Help: "Records in the blacklist: one for each session that was refreshed or ended, and one for each user who logged out everywhere, until they expire.",
 		}, func() float64 { return float64(counted.Len()) }))
 	}
 	observed := observedStore{store, m}
@@ -80,12 +80,12 @@ func (m *metrics) observe(store middleware.Store) middleware.Store {
 	return observed
 }
 
-// watch reads the cache of verified tokens.
+// watch exports the statistics of the token cache.
 func (m *metrics) watch(auth *middleware.Auth) {
 	counter := func(result string, value func() uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name:        "ginrefresh_token_cache_total",
-			Help:        "Genuine tokens that were found in the cache of verified tokens, and those that were not.",
+			Help:        "Lookups of genuine tokens in the token cache, by result.",
 			ConstLabels: prometheus.Labels{"result": result},
 		}, func() float64 { return float64(value()) })
 	}
@@ -104,7 +104,7 @@ type observedPeeker struct {
 	middleware.Peeker
 }
 
-// Self says that Peek may be used: what it reads is what Get reads.
+// Self returns the observed store, whose Peek reads the same values as its Get.
 func (o observedPeeker) Self() any { return o }
 
 func (o observedStore) Get(ctx context.Context, keys ...string) ([]string, error) {
@@ -123,7 +123,7 @@ func (o observedStore) CompareAndSwap(ctx context.Context, key, old, new string,
 
 func (m *metrics) took(operation string, start time.Time, err error) {
 	m.storeSeconds.WithLabelValues(operation).Observe(time.Since(start).Seconds())
-	if err != nil && !errors.Is(err, context.Canceled) { // canceled: the client has gone, and the store is well
+	if err != nil && !errors.Is(err, context.Canceled) { // canceled: the client hung up, which is not a fault of the store
 		m.storeErrors.WithLabelValues(operation).Inc()
 	}
 }

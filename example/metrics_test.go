@@ -20,7 +20,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// series reads what Prometheus would, the library's own part of it.
+// series parses the library's metrics in Prometheus' text format.
 func series(t *testing.T, text string) map[string]float64 {
 	t.Helper()
 	values := map[string]float64{}
@@ -43,7 +43,7 @@ func TestMetrics(t *testing.T) {
 	s := start(t, "-grace", "0")
 	before := series(t, s.get("/metrics", "").body)
 	if n, ok := before[`ginrefresh_events_total{code="token_reused",event="reuse"}`]; !ok || n != 0 {
-		t.Errorf("reuse does not begin at 0: %v", before)
+		t.Errorf("the counter of reuse does not start at 0: %v", before)
 	}
 
 	token := s.login("admin")
@@ -68,7 +68,7 @@ func TestMetrics(t *testing.T) {
 		`ginrefresh_events_total{code="token_missing",event="rejected"}`:           1,
 		`ginrefresh_events_total{code="token_revoked",event="rejected"}`:           2,
 		`ginrefresh_events_total{code="forbidden",event="rejected"}`:               1,
-		`ginrefresh_blacklist_records`:                                             3, // two sessions ended, one subject
+		`ginrefresh_blacklist_records`:                                             3, // two ended sessions and one subject
 		`ginrefresh_store_errors_total{operation="swap"}`:                          0,
 		`ginrefresh_store_duration_seconds_count{operation="swap"}`:                4,
 	} {
@@ -77,16 +77,16 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	if after[`ginrefresh_token_cache_total{result="miss"}`] == 0 {
-		t.Errorf("the token cache is not counted: %v", after)
+		t.Errorf("the misses of the token cache are not counted: %v", after)
 	}
 	for name := range after {
 		if strings.Contains(name, "admin") || strings.Contains(name, "alice") {
-			t.Errorf("the series %s names a user", name)
+			t.Errorf("the series %s contains a user name", name)
 		}
 	}
 }
 
-// slowStore is a backend that can be read only by asking.
+// slowStore is a Store that is not a Peeker.
 type slowStore struct{ err error }
 
 func (s slowStore) Get(_ context.Context, keys ...string) ([]string, error) {
@@ -97,13 +97,13 @@ func (s slowStore) CompareAndSwap(context.Context, string, string, string, time.
 	return s.err == nil, s.err
 }
 
-// A measured store can do what the store can, and no more.
+// An observed store is a Peeker if, and only if, the store is one.
 func TestObservedStore(t *testing.T) {
 	t.Parallel()
 	memory := store.NewMemory()
 	defer memory.Close()
 	if _, ok := newMetrics().observe(memory).(middleware.Peeker); !ok {
-		t.Error("a measured Memory is no Peeker")
+		t.Error("an observed Memory is not a Peeker")
 	}
 
 	failure := errors.New("down")
@@ -111,21 +111,21 @@ func TestObservedStore(t *testing.T) {
 		err    error
 		errors float64
 	}{
-		"well":          {nil, 0},
-		"down":          {failure, 1},
-		"timed out":     {context.DeadlineExceeded, 1},
-		"client's gone": {context.Canceled, 0},
+		"success":         {nil, 0},
+		"failure":         {failure, 1},
+		"timeout":         {context.DeadlineExceeded, 1},
+		"client hangs up": {context.Canceled, 0},
 	} {
 		m := newMetrics()
 		observed := m.observe(slowStore{row.err})
 		if _, ok := observed.(middleware.Peeker); ok {
-			t.Errorf("%s: it is a Peeker", name)
+			t.Errorf("%s: the observed store is a Peeker", name)
 		}
 		if _, err := observed.Get(t.Context(), "a", "b"); err != row.err {
-			t.Errorf("%s: Get returns %v", name, err)
+			t.Errorf("%s: Get returned %v", name, err)
 		}
 		if swapped, err := observed.CompareAndSwap(t.Context(), "a", "", "x", time.Now()); err != row.err || swapped != (err == nil) {
-			t.Errorf("%s: CompareAndSwap returns %v, %v", name, swapped, err)
+			t.Errorf("%s: CompareAndSwap returned %v, %v", name, swapped, err)
 		}
 		r := gin.New()
 		r.GET("/metrics", m.handler())
@@ -135,16 +135,16 @@ func TestObservedStore(t *testing.T) {
 		for _, operation := range []string{"get", "swap"} {
 			label := `{operation="` + operation + `"}`
 			if got["ginrefresh_store_errors_total"+label] != row.errors || got["ginrefresh_store_duration_seconds_count"+label] != 1 {
-				t.Errorf("%s: the series are %v", name, got)
+				t.Errorf("%s: got the series %v", name, got)
 			}
 		}
 		if _, ok := got["ginrefresh_blacklist_records"]; ok {
-			t.Errorf("%s: a store that cannot count has a count", name)
+			t.Errorf("%s: there is a gauge of records for a store without Len", name)
 		}
 	}
 }
 
-// The dashboard asks for series that exist.
+// The dashboard queries only series that exist.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile("grafana.json")
@@ -170,7 +170,7 @@ func TestDashboard(t *testing.T) {
 	used := map[string]bool{}
 	for _, panel := range dashboard.Panels {
 		if panel.Title == "" || len(panel.Targets) == 0 {
-			t.Errorf("the panel %+v is empty", panel)
+			t.Errorf("the panel %+v has no title or no query", panel)
 		}
 		for _, target := range panel.Targets {
 			for _, name := range regexp.MustCompile(`ginrefresh_\w+`).FindAllString(target.Expr, -1) {
@@ -180,7 +180,7 @@ func TestDashboard(t *testing.T) {
 	}
 	for name := range used {
 		if !known[name] {
-			t.Errorf("the dashboard asks for %s, there are %q", name, slices.Sorted(maps.Keys(known)))
+			t.Errorf("the dashboard queries %s, the server exports %q", name, slices.Sorted(maps.Keys(known)))
 		}
 	}
 	for _, name := range []string{"ginrefresh_events_total", "ginrefresh_store_duration_seconds_bucket", "ginrefresh_store_errors_total", "ginrefresh_blacklist_records", "ginrefresh_token_cache_total"} {

@@ -14,19 +14,19 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// The page at GET / is static: what it shows it learns from the API, by page/client.js, like any other client.
+// pageFiles are the files of the page at GET /. The page is static: it calls the API through page/client.js, like any client.
 //
 //go:embed page
 var pageFiles embed.FS
 
-// pageSettings are the flags that the page draws its bars by.
+// pageSettings are the flags that the page shows and scales its bars by.
 type pageSettings struct {
 	mode                   string
 	cookies                bool
-	ttl, refreshTTL, grace time.Duration // grace 0: none
+	ttl, refreshTTL, grace time.Duration // a grace of 0 turns the grace period off
 }
 
-// contentTypes has every kind of file in page/. The system's own table (package mime) differs between systems.
+// contentTypes has the type of every file in page/. The table of package mime differs between systems.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -34,16 +34,16 @@ var contentTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// contentSecurityPolicy lets the page load its own files and call its own server, and nothing else: a script
-// that somebody got into the page neither runs nor has anywhere to send a token.
+// contentSecurityPolicy lets the page load its own files and call its own server, and nothing else: an injected script does
+// not run, and cannot send a token anywhere.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// registerPage serves the page at GET /, each of its files under its own name, and GET /settings.
+// registerPage registers GET / for the page, a route for each of its files, and GET /settings.
 func registerPage(r *gin.Engine, s pageSettings) {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
-		panic(err) // the folder is compiled in
+		panic(err) // cannot happen: the folder is embedded
 	}
 	names, err := fs.Glob(files, "*.*")
 	if err != nil {
@@ -80,7 +80,7 @@ func pageFile(name string, content []byte) gin.HandlerFunc {
 		"Referrer-Policy":              "no-referrer",
 		"Cross-Origin-Opener-Policy":   "same-origin",
 		"Cross-Origin-Resource-Policy": "same-origin",
-		"Cache-Control":                "no-cache", // ask again, and hear 304
+		"Cache-Control":                "no-cache", // revalidate; the answer is usually 304
 		"ETag":                         `"` + hex.EncodeToString(sum[:8]) + `"`,
 	}
 	return func(c *gin.Context) {

@@ -15,7 +15,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/redisstore"
 )
 
-// openStore opens the blacklist of the flag: memory, bolt:FILE, or the URL of a Redis.
+// openStore opens the store that the -store flag names: memory, bolt:FILE, or the URL of a Redis.
 func openStore(name string, log *slog.Logger) (middleware.Store, func() error, error) {
 	scheme, rest, _ := strings.Cut(name, ":")
 	switch scheme {
@@ -31,16 +31,16 @@ func openStore(name string, log *slog.Logger) (middleware.Store, func() error, e
 	case "redis", "rediss":
 		return openRedis(name, log)
 	}
-	return nil, nil, fmt.Errorf("example: -store %q is unknown: use memory, bolt:FILE or redis://HOST:PORT", name)
+	return nil, nil, fmt.Errorf("example: unknown -store %q: use memory, bolt:FILE or redis://HOST:PORT", name)
 }
 
-// openRedis takes several addresses of a Cluster as redis://HOST:PORT?addr=HOST:PORT&addr=HOST:PORT.
+// openRedis connects to a Redis server or Cluster. The URL may have more addresses: redis://HOST:PORT?addr=HOST:PORT&addr=HOST:PORT.
 func openRedis(url string, log *slog.Logger) (middleware.Store, func() error, error) {
 	options, err := rueidis.ParseURL(url)
 	if err != nil {
 		return nil, nil, fmt.Errorf("example: -store: %w", err)
 	}
-	options.DisableCache = true // the blacklist keeps no answers, so the server need not track any
+	options.DisableCache = true // the store does not use the client-side cache, so the server need not support tracking
 	client, err := rueidis.NewClient(options)
 	if err != nil {
 		return nil, nil, fmt.Errorf("example: -store: %w", err)
@@ -53,7 +53,7 @@ func openRedis(url string, log *slog.Logger) (middleware.Store, func() error, er
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := blacklist.Check(ctx); err != nil {
-		log.Warn("this Redis may lose revocations", "because", err)
+		log.Warn("the configuration of this Redis can lose revocations", "reason", err)
 	}
 	return blacklist, func() error { client.Close(); return nil }, nil
 }

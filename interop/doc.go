@@ -1,3 +1,3 @@
-// Package interop has no code: its tests hold ginrefresh's tokens against the JWT libraries of other
-// languages, and its signature check against the vectors of project Wycheproof.
+// Package interop contains only tests. They exchange tokens with JWT libraries of other languages, and run the signature
+// check against the test vectors of Project Wycheproof.
 package interop

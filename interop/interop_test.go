@@ -34,15 +34,15 @@ const (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The tests run scripts and go test. Without this log go test never caches a result, as it cannot know when those
-	// have changed.
+	// The tests run scripts and go test. Go caches a result by the log of what the test read, which does not include those.
+	// Without the log it caches nothing.
 	if err := flag.Set("test.testlogfile", ""); err != nil {
 		panic(err)
 	}
 	m.Run()
 }
 
-// job is what the scripts are asked to do: to verify tokens by a secret or from a JWKS address, and to sign claims.
+// job is the input of a script: tokens to verify with a secret or with keys from a JWKS URL, and claims to sign.
 type job struct {
 	Issuer   string      `json:"issuer"`
 	Audience string      `json:"audience"`
@@ -65,7 +65,7 @@ type signature struct {
 	Claims map[string]any `json:"claims"`
 }
 
-// result has what came out for each row of a job, in its order.
+// result is the output of a script: one entry for each row of the job, in the same order.
 type result struct {
 	Library string
 	Verify  []verdict
@@ -77,7 +77,7 @@ type verdict struct {
 	Error  string
 }
 
-// library is another party's JWT library.
+// library is a third-party JWT library and the command that runs its script.
 type library struct {
 	command []string
 	ready   func() error
@@ -92,7 +92,7 @@ var libraries = map[string]library{
 	}},
 }
 
-// run does a job with a library, or skips where it is not installed; in CI it must be.
+// run runs a job with the library. If the library is not installed, it skips the test, or fails it in CI.
 func (l library) run(t *testing.T, j job) result {
 	t.Helper()
 	if err := l.ready(); err != nil {
@@ -115,12 +115,12 @@ func (l library) run(t *testing.T, j job) result {
 	}
 	var r result
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil || len(r.Verify) != len(j.Verify) || len(r.Sign) != len(j.Sign) {
-		t.Fatalf("%s answers %v %s", l.command, err, out.String())
+		t.Fatalf("%s printed %s: %v", l.command, out.String(), err)
 	}
 	return r
 }
 
-// party is us with one algorithm: what signs, and where others find what verifies.
+// party is ginrefresh with one algorithm: the signing key, and the secret or the JWKS URL that others verify with.
 type party struct {
 	auth   *middleware.Auth
 	key    middleware.Key
@@ -129,7 +129,8 @@ type party struct {
 	pem    string
 }
 
-func made[T any](value T, err error) T {
+// must returns value, and panics if err is not nil.
+func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)
 	}
@@ -152,16 +153,16 @@ func parties(t *testing.T) []party {
 	gin.SetMode(gin.TestMode)
 	var all []party
 	for _, key := range []middleware.Key{
-		{ID: "a secret", Algorithm: middleware.HS256, Key: []byte("this secret has 32 bytes or more.")},
-		{Algorithm: middleware.RS256, Key: made(rsa.GenerateKey(rand.Reader, 2048))},
-		{Algorithm: middleware.ES256, Key: made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))},
+		{ID: "secret", Algorithm: middleware.HS256, Key: []byte("this secret has 32 bytes or more.")},
+		{Algorithm: middleware.RS256, Key: must(rsa.GenerateKey(rand.Reader, 2048))},
+		{Algorithm: middleware.ES256, Key: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))},
 		{Algorithm: middleware.EdDSA, Key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))},
 	} {
 		p := party{key: key}
 		if secret, ok := key.Key.([]byte); ok {
 			p.secret = base64.StdEncoding.EncodeToString(secret)
 		} else {
-			der := made(x509.MarshalPKCS8PrivateKey(key.Key))
+			der := must(x509.MarshalPKCS8PrivateKey(key.Key))
 			p.pem = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 		}
 		p.auth = newAuth(t, key)
@@ -189,7 +190,7 @@ func segments(t *testing.T, token string) (header, claims map[string]any) {
 	return header, claims
 }
 
-// own are claims that are easy to spoil on the way.
+// own are claims that are easy to corrupt in transit.
 var own = map[string]any{"role": "admin", "text": "äöü 漢字 🙂 <&>\u2028", "n": 42, "nested": map[string]any{"list": []any{true, nil, 1.5}}}
 
 func TestInterop(t *testing.T) {
@@ -216,63 +217,63 @@ func TestInterop(t *testing.T) {
 				j.Sign = append(j.Sign, signature{alg, p.secret, p.pem, header, claims})
 			}
 			r := library.run(t, j)
-			t.Log("tried with", r.Library)
+			t.Log("tested with", r.Library)
 			for i, p := range all {
 				_, claims := segments(t, genuine[i])
 				if got := r.Verify[2*i]; got.Error != "" || !reflect.DeepEqual(got.Claims, claims) {
-					t.Errorf("%s: they read our token as %v, %s, want %v", p.key.Algorithm, got.Claims, got.Error, claims)
+					t.Errorf("%s: the library read our token as %v, %s, want %v", p.key.Algorithm, got.Claims, got.Error, claims)
 				}
 				if got := r.Verify[2*i+1]; got.Error == "" {
-					t.Errorf("%s: they accept a token that was changed", p.key.Algorithm)
+					t.Errorf("%s: the library accepted a modified token", p.key.Algorithm)
 				}
-				p.takes(t, r.Sign[i], claims)
+				p.accepts(t, r.Sign[i], claims)
 			}
 		})
 	}
 }
 
-// takes checks a token that the other party made with our key and our claims.
-func (p party) takes(t *testing.T, text string, want map[string]any) {
+// accepts checks that we accept a token that the library signed with our key and our claims.
+func (p party) accepts(t *testing.T, text string, want map[string]any) {
 	t.Helper()
 	claims, err := p.auth.Verify(t.Context(), text)
 	if err != nil {
-		t.Errorf("%s: we refuse their token: %v, %s", p.key.Algorithm, err, text)
+		t.Errorf("%s: we rejected the library's token: %v, %s", p.key.Algorithm, err, text)
 		return
 	}
 	var got map[string]any
 	object, _ := claims.MarshalJSON()
 	if err := json.Unmarshal(object, &got); err != nil || !reflect.DeepEqual(got, want) || claims.Subject != "admin" {
-		t.Errorf("%s: we read their token as %v, want %v", p.key.Algorithm, got, want)
+		t.Errorf("%s: we read the library's token as %v, want %v", p.key.Algorithm, got, want)
 	}
 	if tokens, err := p.auth.Refresh(t.Context(), text); err != nil || tokens.Claims.SessionID != claims.SessionID {
-		t.Errorf("%s: their token is not refreshed: %v", p.key.Algorithm, err)
+		t.Errorf("%s: refreshing the library's token: %v", p.key.Algorithm, err)
 	}
 	header, _ := segments(t, text)
 	other := newAuth(t, middleware.Key{ID: fmt.Sprint(header["kid"]), Algorithm: p.key.Algorithm, Key: p.another()})
 	if _, err := other.Verify(t.Context(), text); err == nil {
-		t.Errorf("%s: their token is accepted by another key of the same name", p.key.Algorithm)
+		t.Errorf("%s: another key with the same id accepted the library's token", p.key.Algorithm)
 	}
 }
 
-// another is a key of the same kind.
+// another returns another key for the same algorithm.
 func (p party) another() any {
 	switch p.key.Key.(type) {
 	case *rsa.PrivateKey:
-		return made(rsa.GenerateKey(rand.Reader, 2048))
+		return must(rsa.GenerateKey(rand.Reader, 2048))
 	case *ecdsa.PrivateKey:
-		return made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+		return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	case ed25519.PrivateKey:
 		return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, ed25519.SeedSize))
 	}
 	return bytes.Repeat([]byte("x"), crypto.SHA256.Size())
 }
 
-// TestWycheproof runs the vectors through the signature check. The test that does it is beside that check;
-// here is where the vectors are.
+// TestWycheproof runs the test vectors through the signature check. The test itself is in package middleware, next to the
+// signature check. This module only provides the vectors, so that they are not a dependency of the library.
 func TestWycheproof(t *testing.T) {
 	const module = "github.com/c2sp/wycheproof"
 	if out, err := exec.CommandContext(t.Context(), "go", "mod", "download", module).CombinedOutput(); err != nil {
-		t.Fatalf("the vectors are not there: %v %s", err, out)
+		t.Fatalf("downloading the vectors: %v %s", err, out)
 	}
 	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {

@@ -1,4 +1,4 @@
-// Verifies and signs as a service in JavaScript would. Reads a job from stdin, writes a result to stdout.
+// Verifies and signs tokens like a JavaScript service. Reads a job from stdin and writes a result to stdout.
 import { readFileSync } from 'node:fs'
 import * as jose from 'jose'
 

@@ -1,4 +1,4 @@
-"""Verifies and signs as a service in Python would. Reads a job from stdin, writes a result to stdout."""
+"""Verifies and signs tokens like a Python service. Reads a job from stdin and writes a result to stdout."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-// Command picture draws docs/session.svg, the life of a session:
+// Command picture draws docs/session.svg, a timeline of a session:
 //
 //	go run ./docs/picture > docs/session.svg
 package main
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// The picture's time has no unit: what matters is what comes before what.
+// Times have no unit: the picture shows the order of events, not their scale.
 const (
 	ttl      = 120
 	grace    = 36
@@ -24,8 +24,8 @@ type tokenBar struct {
 	issued, replacedAt int
 }
 
-// story is a session of four tokens: swapped after it expired, swapped early, swapped just before the
-// deadline, and the last one, which lives its whole ttl.
+// story is a session of four tokens: the first is refreshed after it expires, the second before, the third just before the
+// deadline, and the last is accepted for its whole TTL.
 var story = []tokenBar{
 	{"token 1", 0, 170},
 	{"token 2", 170, 260},
@@ -37,8 +37,8 @@ func main() {
 	var b strings.Builder
 	height := top + row*len(story) + 70
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-labelledby="t d">`+"\n", width, height)
-	b.WriteString(`<title id="t">The life of a session</title>
-<desc id="d">A login gives token 1. Each token is good for requests for its ttl. Expired or not it is swapped for the next until the deadline, refresh_ttl after the login. A replaced token still passes for the grace; after that its return ends the session.</desc>
+	b.WriteString(`<title id="t">Timeline of a session</title>
+<desc id="d">A login returns token 1. Each token is accepted on requests for its TTL. Expired or not, it can be refreshed until the deadline, refresh_ttl after the login. A replaced token is still accepted during the grace period. If it is presented after that, the session ends.</desc>
 <style>
 text{font:13px system-ui,sans-serif;fill:#1f2328}
 .soft{fill:#59636e}.axis{stroke:#8b949e}.alive{fill:#0a7a5f}.grace{fill:#b35900}.window{fill:#d1d9e0}
@@ -55,12 +55,12 @@ text{font:13px system-ui,sans-serif;fill:#1f2328}
 	fmt.Print(b.String())
 }
 
-// window is the bar of the refresh window with the login and the deadline.
+// window draws the refresh window as a bar, with the login and the deadline.
 func window(b *strings.Builder, height int) {
 	bar(b, "window", 0, deadline, 40, 10)
 	label(b, "soft", left-10, 50, "end", "refresh_ttl")
 	label(b, "", left, 28, "middle", "login")
-	label(b, "last", left+deadline, 28, "middle", "deadline: only a login helps")
+	label(b, "last", left+deadline, 28, "middle", "deadline: log in again")
 	for _, x := range []int{0, deadline} {
 		class := "axis"
 		if x == deadline {
@@ -89,9 +89,9 @@ func draw(b *strings.Builder, i int, t tokenBar) {
 func legend(b *strings.Builder, y int) {
 	x := left - 60
 	for _, entry := range []struct{ class, text string }{
-		{"alive", "good for requests (ttl)"},
+		{"alive", "accepted on requests (ttl)"},
 		{"waits", "expired, can be refreshed"},
-		{"grace", "replaced, gets the same successor (grace)"},
+		{"grace", "replaced, still accepted (grace)"},
 	} {
 		if entry.class == "waits" {
 			fmt.Fprintf(b, `<line class="waits" x1="%d" y1="%d" x2="%d" y2="%d"/>`+"\n", x, y-4, x+22, y-4)

@@ -1,4 +1,4 @@
-// Command quickstart is the program of the README.
+// Command quickstart is the program from the README.
 package main
 
 import (
