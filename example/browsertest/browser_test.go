@@ -1,9 +1,9 @@
-// Package browsertest drives the example's page with a real Chromium: what people see first has to work.
+// Package browsertest tests the page of the example in a real Chromium.
 //
 //	npm ci && go test ./...
 //
-// It needs Chromium (or CHROMIUM=/path/to/it), node and npm. Without them its tests skip, but fail where CI is set.
-// ARTEFACTS is a folder for the screenshots.
+// The tests need Chromium, node and npm. CHROMIUM is the path of Chromium if it is not in PATH. Without these tools the tests
+// are skipped, or fail if CI is set. ARTEFACTS is a folder for the screenshots.
 package browsertest
 
 import (
@@ -30,12 +30,12 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience is for conditions that should come true at once: the machine may be busy.
+// patience is the time limit for conditions that become true soon, on a busy machine.
 const patience = 15 * time.Second
 
 var (
 	exampleBinary string          // the server under test
-	browser       context.Context // one Chromium for all tests, nil where there is none
+	browser       context.Context // one Chromium for all tests, nil if it is not installed
 )
 
 func TestMain(m *testing.M) {
@@ -50,10 +50,10 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (int, error) {
 	flag.Parse()
 	err := errors.Join(
-		// The tests mostly wait for tokens to expire, so more of them fit than there are processors.
+		// The tests mostly wait for tokens to expire, so more of them can run than there are processors.
 		flag.Set("test.parallel", "4"),
-		// The tests build and run the server, its page and node. Without this log go test never caches a result, as
-		// it cannot know when those have changed.
+		// The tests build and run the server, its page and node. Go caches a result by the log of what the test read,
+		// which does not include those. Without the log it caches nothing.
 		flag.Set("test.testlogfile", ""),
 	)
 	if err != nil {
@@ -65,7 +65,7 @@ func run(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(folder)
 
-	exampleBinary = os.Getenv("EXAMPLE_BINARY") // one that is built already
+	exampleBinary = os.Getenv("EXAMPLE_BINARY") // a binary that was built before
 	if exampleBinary == "" {
 		exampleBinary = filepath.Join(folder, "example")
 		build := exec.Command("go", "build", "-o", exampleBinary, "./example")
@@ -123,7 +123,7 @@ func startChromium(path, profile string) (context.Context, func(), error) {
 	return ctx, stop, nil
 }
 
-// need skips a test that lacks a tool, except in CI.
+// need skips the test if a tool is missing, or fails it in CI.
 func need(t *testing.T, there bool, what string) {
 	t.Helper()
 	if there {
@@ -140,6 +140,7 @@ func serve(t *testing.T, flags ...string) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	server := exec.CommandContext(ctx, exampleBinary, append([]string{"-addr", "127.0.0.1:0"}, flags...)...)
+	server.Env = append(os.Environ(), "JWT_SECRET=") // a random key, whatever the environment of the user
 	server.Cancel = func() error { return server.Process.Signal(os.Interrupt) }
 	server.WaitDelay = 5 * time.Second
 	var diagnosis strings.Builder
@@ -171,7 +172,7 @@ func serve(t *testing.T, flags ...string) string {
 	return ""
 }
 
-// profile is a browser of its own: no cookies or storage of others. Its tabs share theirs.
+// profile is a browser profile with its own cookies and storage, which its tabs share.
 type profile struct {
 	t   *testing.T
 	ctx context.Context
@@ -189,7 +190,7 @@ func newProfile(t *testing.T, url string) *profile {
 	return &profile{t: t, ctx: ctx, url: url}
 }
 
-// look is how a tab shows the page.
+// look configures the display of a tab.
 type look struct {
 	width, height int64
 	scale         float64
@@ -201,7 +202,7 @@ type look struct {
 
 var desktop = look{width: 1360, height: 900}
 
-// tab is one page. It notes what a good page never has: errors, and requests to another origin.
+// tab is a tab with the page. It records errors and requests to another origin, which fail the test.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -251,7 +252,7 @@ func (p *profile) open(l look) *tab {
 		}),
 		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 			{Name: "prefers-color-scheme", Value: scheme},
-			{Name: "prefers-reduced-motion", Value: motion}, // less work for a small machine
+			{Name: "prefers-reduced-motion", Value: motion}, // reduces the load on the machine
 		}}),
 		command(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
 			Width: l.width, Height: l.height, DeviceScaleFactor: l.scale, Mobile: l.mobile,
@@ -270,7 +271,7 @@ func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.V
 	})
 }
 
-// note keeps what the browser tells of the page.
+// note records an event of the browser.
 func (tb *tab) note(origin string, event any) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
@@ -280,7 +281,7 @@ func (tb *tab) note(origin string, event any) {
 	case *runtime.EventConsoleAPICalled:
 		tb.problems = append(tb.problems, fmt.Sprintf("console.%s was called", e.Type))
 	case *log.EventEntryAdded:
-		// A 401 is no mistake of the page's: the browser notes each that it hears.
+		// The browser logs every 401. A 401 is not an error of the page.
 		if e.Entry.Source == log.EntrySourceNetwork && strings.Contains(e.Entry.Text, "401") {
 			return
 		}
@@ -296,7 +297,7 @@ func (tb *tab) note(origin string, event any) {
 	}
 }
 
-// sent counts the requests so far, as "POST /refresh".
+// sent returns the number of requests so far, such as "POST /refresh".
 func (tb *tab) sent(request string) int {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
@@ -316,7 +317,7 @@ func (tb *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// eval returns a string that JavaScript has the value of.
+// eval evaluates JavaScript and returns the value as a string.
 func (tb *tab) eval(script string) string {
 	tb.t.Helper()
 	value, err := chromedp.Run(tb.ctx, chromedp.Evaluate[string]("String("+script+")"))
@@ -336,26 +337,26 @@ func object[T any](tb *tab, script string) T {
 	return value
 }
 
-// wait waits until a condition is true in the page. It asks from outside, as the page's policy forbids eval.
+// wait waits until a condition is true in the page. It polls from outside, because the policy of the page forbids eval.
 func (tb *tab) wait(what, condition string) {
 	tb.t.Helper()
 	deadline := time.Now().Add(patience)
 	for tb.eval("Boolean("+condition+")") != "true" {
 		if time.Now().After(deadline) {
-			tb.t.Fatalf("waited in vain until %s; the page says: %s", what, tb.eval(`document.documentElement.dataset.state + " | " + document.getElementById("result").textContent + " | " + document.getElementById("problem").textContent + " | " + document.getElementById("log").textContent`))
+			tb.t.Fatalf("timeout waiting until %s; the page shows: %s", what, tb.eval(`document.documentElement.dataset.state + " | " + document.getElementById("result").textContent + " | " + document.getElementById("problem").textContent + " | " + document.getElementById("log").textContent`))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// click clicks as a person would: where the element is, if nothing covers it.
+// click clicks at the position of the element, like a user does: an element that covers it receives the click.
 func (tb *tab) click(id string) {
 	tb.t.Helper()
 	tb.wait(id+" can be used", `!document.getElementById("`+id+`").disabled && !document.documentElement.hasAttribute("data-busy")`)
 	tb.do(chromedp.Click(chromedp.ID(id), chromedp.NodeVisible))
 }
 
-// seen is a condition: people can see the element, and it has a text.
+// seen returns a condition: the element is visible and has a text.
 func seen(id string) string {
 	return `document.getElementById("` + id + `").checkVisibility({ opacityProperty: true, visibilityProperty: true }) && document.getElementById("` + id + `").textContent !== ""`
 }
@@ -371,13 +372,13 @@ func (tb *tab) waitState(state string) {
 
 func (tb *tab) waitResult(key string) {
 	tb.t.Helper()
-	tb.wait("the page says "+key, `document.getElementById("result").dataset.key === "`+key+`" && `+seen("result"))
+	tb.wait("the page shows "+key, `document.getElementById("result").dataset.key === "`+key+`" && `+seen("result"))
 }
 
 // waitProblem waits for the message of the login form.
 func (tb *tab) waitProblem(text string) {
 	tb.t.Helper()
-	tb.wait("the page says "+text, seen("problem")+` && document.getElementById("problem").textContent.includes("`+text+`")`)
+	tb.wait("the page shows "+text, seen("problem")+` && document.getElementById("problem").textContent.includes("`+text+`")`)
 }
 
 // login logs in with the keyboard alone.
@@ -387,7 +388,7 @@ func (tb *tab) login(name string) {
 	tb.waitSignedIn()
 }
 
-// enter fills in the login form and sends it with the keyboard alone.
+// enter fills in the login form and submits it with the keyboard alone.
 func (tb *tab) enter(name, password string) {
 	tb.t.Helper()
 	tb.wait("the form is there", `document.getElementById("login").getClientRects().length > 0`)
@@ -399,13 +400,13 @@ func (tb *tab) enter(name, password string) {
 	)
 }
 
-// waitSignedIn does not care whether the token has expired meanwhile, as on a busy machine it may.
+// waitSignedIn waits for a session. Its token may have expired already, on a busy machine.
 func (tb *tab) waitSignedIn() {
 	tb.t.Helper()
 	tb.wait("there is a session", `document.documentElement.classList.contains("signed-in")`)
 }
 
-// kept is what the page keeps of the session's tokens.
+// kept is the history that the page stores.
 type kept struct {
 	SID    string `json:"sid"`
 	Tokens []struct {
@@ -423,7 +424,7 @@ func (tb *tab) kept() kept {
 	return object[kept](tb, `JSON.parse(localStorage.getItem("ginrefresh.history"))`)
 }
 
-// screenshot writes the whole page, or what the window shows, as a picture.
+// screenshot saves a picture of the whole page, or of the window.
 func (tb *tab) screenshot(name string, whole bool) {
 	tb.t.Helper()
 	folder := os.Getenv("ARTEFACTS")

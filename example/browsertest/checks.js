@@ -1,7 +1,7 @@
-// What a program can see of how the page looks. The tests evaluate this in the page, beside its own scripts.
+// Checks of the appearance of the page. The tests evaluate this file in the page.
 (() => {
   const CJK = /[\u3400-\u9fff]/
-  // The same in every language: names, and durations.
+  // Names and durations, which are the same in every language.
   const NAMES = /^(ginrefresh|client\.js|admin|alice|[\d.:]+ (s|min|h|d))$/
 
   const css = (element) => getComputedStyle(element)
@@ -10,7 +10,7 @@
   const isForScreenReaders = (element) => element && (css(element).clipPath.startsWith('inset') || isForScreenReaders(element.parentElement))
   const name = (element) => (element.id ? `#${element.id}` : `<${element.localName} class="${element.classList}"> ${element.textContent.trim().slice(0, 20)}`)
 
-  // texts returns the visible texts with the boxes of their lines.
+  // texts returns the visible texts and the boxes of their lines.
   function texts() {
     const found = []
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
@@ -25,17 +25,17 @@
     return found
   }
 
-  // cut says what hides a part of a text: the window, or an element around it that cannot be scrolled.
+  // cut returns the name of what cuts off a text: the window, or an ancestor that does not scroll.
   function cut({ element, lines }, width) {
     for (const { left, right, top, bottom, height } of lines) {
-      const line = { left, right, top: top + height / 4, bottom: bottom - height / 4 } // the letters are not that high
+      const line = { left, right, top: top + height / 4, bottom: bottom - height / 4 } // letters are lower than their line
       for (let box = element; box; box = box.parentElement) {
         if (box instanceof SVGElement) continue
         const { overflowX, overflowY } = css(box)
         const clips = (overflow) => overflow === 'hidden' || overflow === 'clip'
         const isPage = box === document.body || box === document.documentElement
         const rect = isPage ? { left: 0, right: width } : box.getBoundingClientRect()
-        // An ellipsis has no line of its own.
+        // A text that ends in an ellipsis has no line beyond the box, so compare the sizes.
         if (!isPage && (clips(overflowX) && box.scrollWidth > box.clientWidth + 1 || clips(overflowY) && box.scrollHeight > box.clientHeight + 4)) return name(box)
         if (clips(overflowX) && (line.left < rect.left - 1 || line.right > rect.right + 1)) return name(box)
         if (clips(overflowY) && (line.top < rect.top - 1 || line.bottom > rect.bottom + 1)) return name(box)
@@ -47,7 +47,7 @@
     return ''
   }
 
-  // overlaps returns pairs of texts that lie upon each other.
+  // overlaps returns the pairs of texts that overlap.
   function overlaps(all) {
     const boxes = all.filter(({ element }) => !isScrolled(element)).flatMap((text) => text.lines.map(({ left, right, top, bottom, height }) => (
       { text, left: left + 1, right: right - 1, top: top + height / 4, bottom: bottom - height / 4 })))
@@ -86,7 +86,7 @@
     return (light + 0.05) / (dark + 0.05)
   }
 
-  // layer returns what an element paints behind its content, with alpha, or null for a picture.
+  // layer returns the colour that an element paints behind its content, with alpha, or null for a picture.
   function layer(element) {
     const { opacity, fill, backgroundColor, backgroundImage } = css(element)
     const shape = element instanceof SVGGeometryElement
@@ -98,7 +98,7 @@
 
   const isPainted = (element) => layer(element)?.[3] !== 0
 
-  // background mixes the colours of the elements, which are given from the top down. It is null if one is a picture.
+  // background blends the colours of the elements, ordered from top to bottom. It returns null if one is a picture.
   function background(elements) {
     const layers = []
     for (const element of elements) {
@@ -112,14 +112,14 @@
 
   const ancestors = (element) => (element ? [element, ...ancestors(element.parentElement)] : [])
 
-  // faint says why a text is hard to read. axe leaves some texts undecided.
+  // faint returns the reason why a text is hard to read, or an empty string. axe leaves some texts undecided.
   function faint({ element, range }) {
     if (element.closest(':disabled')) return ''
     element.scrollIntoView({ block: 'center' })
     const { left, top, width, height } = range.getClientRects()[0]
     const stack = document.elementsFromPoint(left + width / 2, top + height / 2)
     const above = stack.slice(0, Math.max(0, stack.indexOf(element))).filter((other) => !element.contains(other))
-    if (!stack.includes(element) || above.some((other) => isPainted(other) || other.contains(element))) return 'is covered' // by another, or by ::after
+    if (!stack.includes(element) || above.some((other) => isPainted(other) || other.contains(element))) return 'is covered' // by another element or by ::after
     const behind = background(stack.slice(stack.indexOf(element)))
     if (!behind) return 'lies on a picture'
     const { color, fill, fontSize, fontWeight } = css(element)
@@ -133,22 +133,22 @@
 
   // ---- Languages
 
-  // foreign says what is wrong with a text that is read in this language.
+  // foreign returns the mistake in a text of this language, or an empty string.
   function foreign(text, language, element, code) {
-    if (/undefined|NaN|\[object|\{\w+\}/.test(text)) return 'has a value that is none'
+    if (/undefined|NaN|\[object|\{\w+\}/.test(text)) return 'shows a missing value'
     if (code) return ''
-    if (/^[a-z]+([A-Z]|_[a-z])\w*$/.test(text)) return 'is the name of a text'
+    if (/^[a-z]+([A-Z]|_[a-z])\w*$/.test(text)) return 'is the key of a text'
     const here = element.closest('[lang]').lang
     if (here !== document.documentElement.lang) return ''
     if (language === 'en') return CJK.test(text) ? 'is Chinese' : ''
     return CJK.test(text) || !/[a-z]{2}/i.test(text) || NAMES.test(text) ? '' : 'is not Chinese'
   }
 
-  /** The problems of the page as it stands, in a window of this width, in this language. */
+  /** Returns the problems of the page in a window of this width and in this language. */
   function look(width, language) {
     const problems = []
     const all = texts()
-    if (document.documentElement.lang !== language) problems.push(`the page says that its language is ${document.documentElement.lang}`)
+    if (document.documentElement.lang !== language) problems.push(`the language of the page is ${document.documentElement.lang}`)
     if (document.scrollingElement.scrollWidth > width) problems.push(`the page scrolls sideways: ${document.scrollingElement.scrollWidth} pixels`)
     for (const text of all) {
       const by = cut(text, width)
@@ -165,7 +165,7 @@
     }
     const why = NAMES.test(document.title) ? 'is only a name' : foreign(document.title, language, document.documentElement, false)
     if (why) problems.push(`the title ${document.title} ${why}`)
-    for (const pair of overlaps(all)) problems.push(`texts lie upon each other: ${pair.join(' | ')}`)
+    for (const pair of overlaps(all)) problems.push(`texts overlap: ${pair.join(' | ')}`)
     const scrolled = [...document.querySelectorAll('*')].filter((element) => element.scrollHeight > element.clientHeight).map((element) => [element, element.scrollTop])
     for (const text of all) {
       const why = text.lines.length > 0 && faint(text)
@@ -175,11 +175,11 @@
     return problems
   }
 
-  /** What can be reached by the Tab key: all of it has to be. */
+  /** Returns the names of the controls that the Tab key must reach. */
   const reachable = () => [...document.querySelectorAll('a[href], button:not(:disabled), input, select, textarea, [tabindex="0"]')]
     .filter((element) => isVisible(element) || element.matches('.skip')).map(name)
 
-  /** The focused element, and what is wrong with how it shows that. Null if there is none. */
+  /** Returns the focused element and the problem with its focus indicator, if any. Returns null if nothing is focused. */
   function focused() {
     const element = document.activeElement
     if (!element || element === document.body) return null
@@ -189,7 +189,7 @@
     let problem = ''
     if (outlineStyle === 'none' || parseFloat(outlineWidth) < 2) problem = 'shows no focus'
     else if (!behind || contrast(over(colour(outlineColor), behind), behind) < 3) problem = 'shows its focus too faintly'
-    else if (rect.width < 2 || rect.bottom < 0 || rect.top > innerHeight || !isVisible(element)) problem = 'is not in sight'
+    else if (rect.width < 2 || rect.bottom < 0 || rect.top > innerHeight || !isVisible(element)) problem = 'is not visible'
     return { name: name(element), problem }
   }
 

@@ -1,4 +1,4 @@
-// Tests of client.js. The server is a function, and time is mocked where a test would have to wait.
+// Tests of client.js. The server is a function. Tests that would have to wait mock the time.
 
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
@@ -7,7 +7,7 @@ import { createClient } from '../page/client.js'
 
 const ORIGIN = 'https://app.example'
 const OVER = ['token_missing', 'token_invalid', 'token_revoked', 'token_reused', 'refresh_expired', 'subject_refused']
-const sleep = setTimeout // the real one, also while a test mocks time
+const sleep = setTimeout // the real timer, also while a test mocks the time
 const json = (status, body, headers) => new Response(status === 204 ? null : JSON.stringify(body), { status, headers })
 const refused = (code) => json(code === 'store_unavailable' ? 503 : 401, { code })
 const lost = () => { throw new TypeError('Failed to fetch') }
@@ -19,7 +19,7 @@ function storage() {
   return { getItem: (key) => map.get(key) ?? null, setItem: (key, value) => map.set(key, value), removeItem: (key) => map.delete(key) }
 }
 
-// webLocks are the locks of a browser on https. held is every name that was locked.
+// webLocks returns Web Locks like those of a browser on https. held lists the names that were locked.
 function webLocks() {
   const queues = {}
   const held = []
@@ -32,11 +32,11 @@ function webLocks() {
   return { request, held }
 }
 
-// Newer versions of node have a navigator of their own.
+// Newer versions of Node define navigator.
 const browser = (locks) => Object.defineProperty(globalThis, 'navigator', { value: { locks }, configurable: true })
 beforeEach(() => browser(webLocks()))
 
-// setup returns a tab: a client and its server, which answers by path. requests is what the server got: "POST /refresh t1".
+// setup returns a tab: a client and a server that answers by path. requests lists the requests, such as "POST /refresh t1".
 function setup(routes, options = {}) {
   const requests = []
   const events = []
@@ -62,7 +62,7 @@ function setup(routes, options = {}) {
   return { client, requests, events, signals, storage: shared, get: (path) => client.fetch(ORIGIN + path) }
 }
 
-// held is a route whose answer the test gives, when it likes: asked resolves once a request is there.
+// held returns a route that waits until the test calls answer. asked resolves when a request arrives.
 function held() {
   let answer, request
   const answered = new Promise((resolve) => { answer = resolve })
@@ -75,7 +75,7 @@ function held() {
   return { route, asked, answer }
 }
 
-// storageListeners collects what clients made from now on do when another tab changes the storage.
+// storageListeners collects the storage event listeners of clients that are created afterwards.
 function storageListeners(t) {
   const listeners = []
   globalThis.addEventListener = (name, listener) => { if (name === 'storage') listeners.push(listener) }
@@ -85,7 +85,7 @@ function storageListeners(t) {
 
 const refreshes = (...tabs) => tabs.flatMap((tab) => tab.requests).filter((r) => r.startsWith('POST /refresh'))
 
-// mockTime stops the clock. It returns a function that lets so many milliseconds go by.
+// mockTime stops the clock. It returns a function that advances it by so many milliseconds.
 function mockTime(t, offset = 0) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1700000000000 + offset })
   const settle = () => new Promise((resolve) => sleep(resolve, 15))
@@ -101,7 +101,7 @@ function mockTime(t, offset = 0) {
 
 // ---- Requests ----------------------------------------------------------------------------------------------
 
-test('a request carries the token, and to its own origin only', async () => {
+test('a request carries the token, but only to the own origin', async () => {
   const { client, requests, get } = setup({ '/a': () => json(200, {}) })
   client.save(tokens('t1'))
   await get('/a')
@@ -109,7 +109,7 @@ test('a request carries the token, and to its own origin only', async () => {
   assert.deepEqual(requests, ['GET /a t1', 'GET /a'])
 })
 
-test('requests have the credentials that were configured', async () => {
+test('requests have the configured credentials', async () => {
   for (const credentials of ['same-origin', 'include']) {
     const seen = []
     const note = (answer) => (_, request) => { seen.push(request.credentials); return answer() }
@@ -123,7 +123,7 @@ test('requests have the credentials that were configured', async () => {
   }
 })
 
-test('an expired token is refreshed once, and the request is sent again, body and all', async () => {
+test('an expired token is refreshed once, and the request is sent again with its body', async () => {
   const bodies = []
   const { client, requests } = setup({
     '/a': async (token, request) => {
@@ -139,7 +139,7 @@ test('an expired token is refreshed once, and the request is sent again, body an
   assert.deepEqual(bodies, ['hello', 'hello'])
 })
 
-test('with a token pair, the refresh token is sent to /refresh and the access token to the rest', async () => {
+test('with a token pair, the refresh token is sent to /refresh and the access token to all other URLs', async () => {
   const { client, requests, get } = setup({ '/a': wants('a2'), '/refresh': () => json(200, tokens('a2', 'r2')), '/logout': () => json(204) })
   client.save(tokens('a1', 'r1'))
   assert.equal((await get('/a')).status, 200)
@@ -149,7 +149,7 @@ test('with a token pair, the refresh token is sent to /refresh and the access to
 })
 
 for (const code of ['token_expired', 'token_missing']) {
-  test(`with cookies, ${code} is answered with a refresh, and no token is sent`, async () => {
+  test(`with cookies, ${code} leads to a refresh, and no token is sent`, async () => {
     let fresh = false
     const { client, requests, get } = setup({
       '/a': () => (fresh ? json(200, {}) : refused(code)),
@@ -164,7 +164,7 @@ for (const code of ['token_expired', 'token_missing']) {
   })
 }
 
-test('with cookies, a session whose cookies are gone is over', async () => {
+test('with cookies, a session without its cookies has ended', async () => {
   const { client, requests, events, get } = setup({ '/a': () => refused('token_missing'), '/refresh': () => refused('token_missing') })
   client.save({ expires_in: 60, refresh_expires_in: 600 })
   assert.equal((await get('/a')).status, 401)
@@ -173,7 +173,7 @@ test('with cookies, a session whose cookies are gone is over', async () => {
   assert.equal(client.session(), null)
 })
 
-test('it does not refresh twice for one request', async () => {
+test('a request is refreshed at most once', async () => {
   let n = 1
   const { client, requests, get } = setup({ '/a': () => refused('token_expired'), '/refresh': () => json(200, tokens(`t${++n}`)) })
   client.save(tokens('t1'))
@@ -182,11 +182,11 @@ test('it does not refresh twice for one request', async () => {
   assert.ok(client.session())
 })
 
-test('a request that was overtaken by a refresh is sent again with the new token', async () => {
+test('a request that another refresh overtook is sent again with the new token', async () => {
   const { client, requests, events, get } = setup({
     '/a': (token) => {
       if (token === 't2') return json(200, {})
-      client.save({ ...client.session(), ...tokens('t2') }) // another tab's refresh; and the server's grace is over
+      client.save({ ...client.session(), ...tokens('t2') }) // another tab refreshed, and the grace period is over
       return refused('token_revoked')
     },
   })
@@ -196,7 +196,7 @@ test('a request that was overtaken by a refresh is sent again with the new token
   assert.deepEqual(events, [])
 })
 
-test('many requests at once make one refresh', async () => {
+test('parallel requests make one refresh', async () => {
   const { client, requests, get } = setup({ '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) })
   client.save(tokens('t1'))
   const answers = await Promise.all(Array.from({ length: 20 }, () => get('/a')))
@@ -229,7 +229,7 @@ test('without a session a request carries no token, and cookies alone can be ref
 for (const code of OVER) {
   test(`${code} ends the session, on a request and on a refresh`, async () => {
     const events = []
-    const onLogin = (event) => events.push(`${event}, session ${first.client.session()}`) // it is forgotten by then
+    const onLogin = (event) => events.push(`${event}, session ${first.client.session()}`) // the session is removed before the call
     const first = setup({ '/a': () => refused(code) }, { client: { onLogin } })
     first.client.save(tokens('t1'))
     const refusals = await Promise.all([first.get('/a'), first.get('/a'), first.get('/a')])
@@ -248,7 +248,7 @@ for (const code of OVER) {
   })
 }
 
-test('a refusal of the new token ends the session as well', async () => {
+test('a rejected successor ends the session as well', async () => {
   const { client, events, get } = setup({ '/a': (token) => refused(token === 't2' ? 'subject_refused' : 'token_expired'), '/refresh': () => json(200, tokens('t2')) })
   client.save(tokens('t1'))
   assert.equal((await (await get('/a')).json()).code, 'subject_refused')
@@ -256,7 +256,7 @@ test('a refusal of the new token ends the session as well', async () => {
   assert.equal(client.session(), null)
 })
 
-// What a server, or a proxy in front of it, may answer without ending a session.
+// Responses of a server, or of a proxy in front of it, that do not end a session.
 const harmless = {
   '503': () => json(503, { code: 'store_unavailable' }),
   '503 with the code of a refusal': () => json(503, { code: 'token_revoked' }),
@@ -270,14 +270,14 @@ const harmless = {
   '401 invalid_credentials': () => refused('invalid_credentials'),
 }
 for (const [name, answer] of Object.entries(harmless)) {
-  test(`a ${name} is handed on and costs nothing, for a request, a refresh and a logout`, async () => {
+  test(`a ${name} is returned to the caller and the session continues, for a request, a refresh and a logout`, async () => {
     const { client, requests, events, get } = setup({ '/a': answer, '/b': () => refused('token_expired'), '/refresh': answer, '/logout': answer })
     client.save(tokens('t1'))
     const { status } = answer()
     assert.equal((await get('/a')).status, status)
     assert.deepEqual(requests, ['GET /a t1'])
     assert.equal((await client.refresh()).status, status)
-    assert.equal((await get('/b')).status, status) // what the refresh got
+    assert.equal((await get('/b')).status, status) // the response of the refresh
     assert.equal((await client.logout()).status, status)
     assert.deepEqual(requests.slice(1), ['POST /refresh t1', 'GET /b t1', 'POST /refresh t1', 'POST /logout t1'])
     assert.deepEqual(events, [])
@@ -285,7 +285,7 @@ for (const [name, answer] of Object.entries(harmless)) {
   })
 }
 
-test('without a network the session is kept, and the caller gets the error', async () => {
+test('without a network the session continues, and the caller gets the error', async () => {
   const { client, events, get } = setup({ '/a': () => refused('token_expired'), '/b': lost, '/refresh': lost, '/logout': lost })
   client.save(tokens('t1'))
   await assert.rejects(get('/a'), TypeError)
@@ -359,7 +359,7 @@ for (const [who, sameTab] of [['this tab', true], ['another tab', false]]) {
         logout.answer(() => json(204))
         await leaving
         refresh.answer(() => json(200, tokens('t2')))
-        assert.equal((await request).status, 401) // and it is not sent again
+        assert.equal((await request).status, 401) // the request is not sent again
         assert.equal(two.requests.filter((r) => r.startsWith('GET /a')).length, 1)
       }
       assert.equal(shared.getItem('ginrefresh'), null)
@@ -390,7 +390,7 @@ for (const [who, sameTab] of [['this tab', true], ['another tab', false]]) {
 }
 
 for (const code of OVER) {
-  test(`a logout during a refresh that is answered ${code} forgets the session`, async () => {
+  test(`a logout during a refresh that is answered ${code} removes the session`, async () => {
     const [refresh, logout] = [held(), held()]
     const { client, events } = setup({ '/refresh': refresh.route, '/logout': logout.route })
     client.save(tokens('t1'))
@@ -402,7 +402,7 @@ for (const code of OVER) {
     logout.answer(() => refused(code))
     assert.equal((await leaving).status, 401)
     assert.equal(client.session(), null)
-    assert.deepEqual(events, []) // the answer says it
+    assert.deepEqual(events, []) // the caller knows it from the response
   })
 }
 
@@ -415,7 +415,7 @@ test('a logout by another URL, and without a session', async () => {
   assert.deepEqual(requests, ['POST /logout/all t1', 'POST /logout'])
 })
 
-test('a token of AutoRefresh that arrives during a logout is forgotten, too', async () => {
+test('a token of AutoRefresh that arrives during a logout is removed, too', async () => {
   const logout = held()
   const { client, get } = setup({ '/a': () => json(200, {}, { Authorization: 'Bearer t2' }), '/logout': logout.route })
   client.save(tokens('t1'))
@@ -428,7 +428,7 @@ test('a token of AutoRefresh that arrives during a logout is forgotten, too', as
   assert.equal(client.session(), null)
 })
 
-// What ends the login of a refresh that is under way.
+// Events that end the login of a refresh in progress.
 const endings = {
   'a logout': (client) => client.clear(),
   'another login': (client) => client.save(tokens('bob1')),
@@ -454,7 +454,7 @@ for (const [what, ending] of Object.entries(endings)) {
     assert.deepEqual(events, [])
   })
 
-  test(`${what} aborts the refresh, which is not tried again: with cookies its answer would replace theirs`, async (t) => {
+  test(`${what} aborts the refresh, which is not retried: with cookies, its response would replace the current ones`, async (t) => {
     const listeners = storageListeners(t)
     for (const elsewhere of [false, true]) {
       const refresh = held()
@@ -474,7 +474,7 @@ for (const [what, ending] of Object.entries(endings)) {
     }
   })
 
-  test(`after ${what} a lost refresh is not tried again`, async () => {
+  test(`after ${what} a lost refresh is not retried`, async () => {
     const { client, requests } = setup({ '/refresh': () => { ending(client); return lost() } })
     client.save(tokens('t1'))
     assert.equal(await client.refresh(), null)
@@ -500,7 +500,7 @@ test('new tokens of the same login do not abort a refresh', async () => {
   assert.equal(signals[0].aborted, false)
 })
 
-test('a request of a later login waits for a refresh of its own', async () => {
+test('a request of a later login waits for its own refresh', async () => {
   const refresh = held()
   const { client, requests, events } = setup({ '/refresh': (token) => (token === 'alice1' ? refresh.route() : json(200, tokens('bob2'))) })
   client.save(tokens('alice1'))
@@ -534,10 +534,10 @@ test('requests of a later login share a refresh, also when the earlier one has e
   assert.deepEqual(requests, ['POST /refresh alice1', 'POST /refresh bob1'])
 })
 
-test('a request is never sent again as somebody else', async () => {
+test('a request is never sent again for another user', async () => {
   const { client, requests, get } = setup({
     '/a': () => {
-      client.save(tokens('bob1')) // another tab, meanwhile
+      client.save(tokens('bob1')) // in another tab, meanwhile
       return refused('token_expired')
     },
   })
@@ -547,9 +547,9 @@ test('a request is never sent again as somebody else', async () => {
   assert.equal(client.session().access_token, 'bob1')
 })
 
-// ---- Lost answers and time limits --------------------------------------------------------------------------
+// ---- Lost responses and timeouts ---------------------------------------------------------------------------
 
-test('a lost answer is asked for again with the same token', async () => {
+test('a refresh whose response is lost is retried with the same token', async () => {
   const brokenOff = () => new Response(new ReadableStream({ pull: (controller) => controller.error(new TypeError('terminated')) }))
   for (const failure of [lost, brokenOff]) {
     let tries = 0
@@ -561,7 +561,7 @@ test('a lost answer is asked for again with the same token', async () => {
   }
 })
 
-test('what the second try is answered counts', async () => {
+test('the response to the second attempt counts', async () => {
   for (const [answer, session, heard] of [[() => refused('token_reused'), undefined, ['token_reused']], [() => refused('store_unavailable'), 't1', []]]) {
     let tries = 0
     const { client, requests, events } = setup({ '/refresh': () => (++tries === 1 ? lost() : answer()) })
@@ -579,7 +579,7 @@ const hangInBody = (status) => (_, { signal }) => new Response(new ReadableStrea
 }), { status })
 
 for (const [name, options, limit] of [['4 s', {}, 4000], ['what was configured', { timeout: 600 }, 600]]) {
-  test(`a server that hangs gets two tries, and each has ${name}`, async (t) => {
+  test(`a server that hangs gets two attempts, each with ${name}`, async (t) => {
     const pass = mockTime(t)
     const { client, requests, signals, events } = setup({ '/refresh': hang }, { client: options })
     client.save(tokens('t1'))
@@ -599,7 +599,7 @@ for (const [name, options, limit] of [['4 s', {}, 4000], ['what was configured',
 }
 
 for (const [name, first] of [['not answered', hang], ['answered by half', hangInBody(200)], ['refused by half', hangInBody(401)]]) {
-  test(`if the first try is ${name}, the second one has all of its time, and its answer counts`, async (t) => {
+  test(`if the first attempt is ${name}, the second has its full timeout, and its response counts`, async (t) => {
     const pass = mockTime(t)
     const second = held()
     let tries = 0
@@ -620,7 +620,7 @@ for (const [name, first] of [['not answered', hang], ['answered by half', hangIn
   })
 }
 
-test('an answer in time stops the clock', async (t) => {
+test('a response in time stops the timer', async (t) => {
   const pass = mockTime(t)
   const { client, signals } = setup({ '/refresh': () => json(200, tokens('t2')) })
   client.save(tokens('t1'))
@@ -633,7 +633,7 @@ test('an answer in time stops the clock', async (t) => {
 
 // ---- Several tabs ------------------------------------------------------------------------------------------
 
-test('two tabs at once make one refresh, with Web Locks', async () => {
+test('two tabs make one refresh, with Web Locks', async () => {
   const locks = webLocks()
   browser(locks)
   const shared = storage()
@@ -649,7 +649,7 @@ test('two tabs at once make one refresh, with Web Locks', async () => {
   assert.deepEqual(written, ['ginrefresh', 'ginrefresh'])
 })
 
-test('without Web Locks, two tabs at once make one refresh', async () => {
+test('without Web Locks, two tabs make one refresh', async () => {
   browser(undefined)
   const shared = storage()
   const routes = { '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) }
@@ -674,7 +674,7 @@ test('without Web Locks, two tabs that write the lease at the same moment make o
   const [one, two] = [setup(routes, { storage: shared }), setup(routes, { storage: stale })]
   one.client.save(tokens('t1'))
   assert.deepEqual(await Promise.all([one.client.refresh(), two.client.refresh()]), [null, null])
-  assert.deepEqual([one.requests, two.requests], [[], ['POST /refresh t1']]) // the last one to write has it
+  assert.deepEqual([one.requests, two.requests], [[], ['POST /refresh t1']]) // the last writer has the lease
   assert.equal(one.client.session().access_token, 't2')
   assert.equal(shared.getItem('ginrefresh.lease'), null)
 })
@@ -691,7 +691,7 @@ test('the lease is released, however the refresh ends', async () => {
   }
 })
 
-test('the lease is left alone if another tab has it by now', async () => {
+test('the lease is not removed if another tab has taken it', async () => {
   browser(undefined)
   const { client, storage: shared } = setup({ '/refresh': () => { shared.setItem('ginrefresh.lease', 'another'); return json(200, tokens('t2')) } })
   client.save(tokens('t1'))
@@ -699,7 +699,7 @@ test('the lease is left alone if another tab has it by now', async () => {
   assert.equal(shared.getItem('ginrefresh.lease'), 'another')
 })
 
-// dying returns a tab that takes the lease, and leaves it behind when it is dead.
+// dying returns a tab that takes the lease. After die it does not release it.
 function dying(shared, options) {
   let dead = false
   const write = (name) => (...args) => { if (!dead) shared[name](...args) }
@@ -708,7 +708,7 @@ function dying(shared, options) {
 }
 
 for (const [name, options, term] of [['4 s', {}, 10000], ['20 s', { timeout: 20000 }, 42000]]) {
-  test(`with a time limit of ${name}, the lease of a dead tab is taken over when it expires, and not before`, async (t) => {
+  test(`with a timeout of ${name}, another tab takes the lease of a dead tab when it expires, and not before`, async (t) => {
     const pass = mockTime(t)
     browser(undefined)
     const shared = storage()
@@ -728,7 +728,7 @@ for (const [name, options, term] of [['4 s', {}, 10000], ['20 s', { timeout: 200
     assert.equal(shared.getItem('ginrefresh.lease'), null)
   })
 
-  test(`with a time limit of ${name}, the lease lasts for both tries of a tab that lives`, async (t) => {
+  test(`with a timeout of ${name}, the lease lasts for both attempts of a live tab`, async (t) => {
     const pass = mockTime(t)
     browser(undefined)
     const shared = storage()
@@ -748,7 +748,7 @@ for (const [name, options, term] of [['4 s', {}, 10000], ['20 s', { timeout: 200
   })
 }
 
-test('the lease of a dead tab is taken over if the clock was set back', async (t) => {
+test('another tab takes the lease of a dead tab if the clock was set back', async (t) => {
   browser(undefined)
   const shared = storage()
   const one = dying(shared)
@@ -783,7 +783,7 @@ test('sessions under different keys do not wait for each other', async () => {
   }
 })
 
-test('onChange hears of every change, and of those of other tabs', async (t) => {
+test('onChange is called for every change, also of other tabs', async (t) => {
   const listeners = storageListeners(t)
   const changes = []
   const onChange = (session, elsewhere) => changes.push([session?.access_token ?? null, elsewhere])
@@ -803,7 +803,7 @@ test('onChange hears of every change, and of those of other tabs', async (t) => 
   assert.deepEqual(changes, [['t3', true], [null, true]])
 })
 
-test('the new token of AutoRefresh is taken over, but not over a newer one', async (t) => {
+test('the new token of AutoRefresh is saved, unless there is a newer one', async (t) => {
   t.mock.timers.enable({ apis: ['Date'], now: 1700000000000 })
   const renewed = (token) => json(200, {}, { Authorization: `Bearer ${token}` })
   const one = setup({ '/a': () => renewed('t2') })
@@ -827,7 +827,7 @@ test('the new token of AutoRefresh is taken over, but not over a newer one', asy
 
 // ---- axios -------------------------------------------------------------------------------------------------
 
-// The snippets of docs/client.md, as they stand there.
+// snippet returns a code snippet from docs/client.md.
 async function snippet(name, client) {
   const document = await readFile(new URL('../../docs/client.md', import.meta.url), 'utf8')
   const code = new RegExp('```js ' + name + '\\n([^]*?)```').exec(document)[1]
@@ -871,7 +871,7 @@ test('axios with interceptors', async () => {
   assert.equal(client.session(), null)
   assert.deepEqual(events, ['token_revoked'])
 
-  codes.t2 = 'token_expired' // whatever it is refreshed to
+  codes.t2 = 'token_expired' // the successor has expired as well
   client.save(tokens('t1'))
   await assert.rejects(api.get('/a'), (error) => error.response.data.code === 'token_expired')
   assert.equal(requests.length, 2)

@@ -31,8 +31,8 @@ var looks = []struct {
 	{"phone-dark-chinese", look{width: 320, height: 640, scale: 2, mobile: true, dark: true, language: "zh-CN"}, true},
 }
 
-// TestLooks takes the pictures for people to look at, and checks what a program can: the rules of axe (contrast,
-// names, roles, …), those of checks.js (nothing cut off, nothing untranslated, …), and the Tab key.
+// TestLooks takes screenshots for review. It checks the rules of axe (contrast, names, roles, …), those of checks.js (no text
+// is cut off or untranslated, …), and navigation by the Tab key.
 func TestLooks(t *testing.T) {
 	t.Parallel()
 	axe, err := os.ReadFile(filepath.Join("node_modules", "axe-core", "axe.min.js"))
@@ -81,7 +81,7 @@ func TestLooks(t *testing.T) {
 	}
 }
 
-// checkAxe runs axe in the page as it stands.
+// checkAxe runs axe in the page.
 func (tb *tab) checkAxe(axe string) {
 	tb.t.Helper()
 	type violation struct {
@@ -109,7 +109,7 @@ func (tb *tab) checkAxe(axe string) {
 	}
 }
 
-// checkTab goes through the page by the Tab key. It has to reach everything, and each thing has to show that it did.
+// checkTab presses Tab until it has visited the whole page. It must reach every control, and every control must show its focus.
 func (tb *tab) checkTab() {
 	tb.t.Helper()
 	type element struct{ Name, Problem string }
@@ -117,7 +117,7 @@ func (tb *tab) checkTab() {
 	for around := 0; around < 3; {
 		tb.do(chromedp.KeyEvent("\t"))
 		focused := object[*element](tb, checks+".focused()")
-		if focused == nil { // between the last and the first
+		if focused == nil { // the focus is between the last and the first control
 			around++
 			continue
 		}
@@ -126,7 +126,7 @@ func (tb *tab) checkTab() {
 		}
 		reached[focused.Name] = true
 		if focused.Problem != "" {
-			tb.t.Errorf("by the Tab key: %s %s", focused.Name, focused.Problem)
+			tb.t.Errorf("focused by the Tab key: %s %s", focused.Name, focused.Problem)
 		}
 	}
 	for _, name := range object[[]string](tb, checks+".reachable()") {
@@ -137,19 +137,19 @@ func (tb *tab) checkTab() {
 	tb.eval(`document.activeElement.blur()`)
 }
 
-// TestLanguage changes it by the switch, and keeps it.
+// TestLanguage changes the language by the switch. A new tab keeps it.
 func TestLanguage(t *testing.T) {
 	t.Parallel()
 	p := newProfile(t, serve(t))
 	tb := p.open(look{language: "zh-CN"})
-	tb.wait("the page is Chinese", `document.documentElement.lang === "zh-CN" && document.getElementById("title").textContent === "看一枚令牌的一生"`)
+	tb.wait("the page is Chinese", `document.documentElement.lang === "zh-CN" && document.getElementById("title").textContent === "观察会话中的每个令牌"`)
 	tb.eval(`document.querySelector("[data-language=en]").click()`)
-	tb.wait("the page is English", `document.documentElement.lang === "en" && document.getElementById("title").textContent === "Watch a token live"`)
+	tb.wait("the page is English", `document.documentElement.lang === "en" && document.getElementById("title").textContent === "Watch a session, token by token"`)
 	again := p.open(look{language: "zh-CN"})
-	again.wait("it is kept", `document.documentElement.lang === "en"`)
+	again.wait("a new tab is English as well", `document.documentElement.lang === "en"`)
 }
 
-// TestTranslations finds every text that the page uses in both languages, with the same values in it, and no other.
+// TestTranslations checks that both languages have all texts that the page uses, with the same placeholders, and no others.
 func TestTranslations(t *testing.T) {
 	sources := map[string]string{}
 	for _, name := range []string{"i18n.js", "index.html", "app.js", "timeline.js"} {
@@ -172,7 +172,7 @@ func TestTranslations(t *testing.T) {
 		case found && language != "":
 			texts[language][name] = strings.TrimSuffix(rest, "',")
 		case language != "" && line != "":
-			t.Errorf("this line is no text: %s", line)
+			t.Errorf("not a text: %s", line)
 		}
 	}
 	if len(texts["en"]) < 100 {
@@ -182,11 +182,11 @@ func TestTranslations(t *testing.T) {
 	for key, english := range texts["en"] {
 		chinese, found := texts["zh"][key]
 		if !found {
-			t.Errorf("%s is not in Chinese", key)
+			t.Errorf("%s has no Chinese text", key)
 			continue
 		}
 		if e, c := set(values.FindAllString(english, -1)), set(values.FindAllString(chinese, -1)); !maps.Equal(e, c) {
-			t.Errorf("%s has the values %v in English and %v in Chinese", key, e, c)
+			t.Errorf("%s has the placeholders %v in English and %v in Chinese", key, e, c)
 		}
 		if !regexp.MustCompile(`\p{Han}`).MatchString(chinese) || regexp.MustCompile(`\p{Han}`).MatchString(english) {
 			t.Errorf("%s: %q and %q are not English and Chinese", key, english, chinese)
@@ -194,7 +194,7 @@ func TestTranslations(t *testing.T) {
 	}
 	for key := range texts["zh"] {
 		if _, found := texts["en"][key]; !found {
-			t.Errorf("%s is not in English", key)
+			t.Errorf("%s has no English text", key)
 		}
 	}
 	checkUses(t, texts["en"], sources)
@@ -208,7 +208,7 @@ func set(list []string) map[string]bool {
 	return all
 }
 
-// families are texts whose names the page puts together from a prefix and one of these.
+// families are texts whose keys the page composes from a prefix and one of these names.
 var families = map[string][]string{
 	"over_":  ended,
 	"mark_":  ended,
@@ -216,10 +216,10 @@ var families = map[string][]string{
 	"":       {"alive", "expired", "over", "grace", "replaced", "revoked", "ended", "single", "pair", "accessToken", "refreshToken"},
 }
 
-// ended is how a session can end: by the codes after which client.js gives up, or by a logout.
+// ended has the reasons for the end of a session: a logout, or a code after which client.js removes the session.
 var ended = []string{"logout", "logout_all", "token_missing", "token_invalid", "token_revoked", "token_reused", "refresh_expired", "subject_refused"}
 
-// checkUses compares the texts that the page uses with those that there are, and their values with those that it gives.
+// checkUses compares the texts that the page uses with those that exist, and their placeholders with the values it passes.
 func checkUses(t *testing.T, texts map[string]string, sources map[string]string) {
 	t.Helper()
 	used := map[string]bool{}
@@ -246,11 +246,11 @@ func checkUses(t *testing.T, texts map[string]string, sources map[string]string)
 	}
 	for key := range used {
 		if _, found := texts[key]; !found {
-			t.Errorf("the page uses %s, which is no text", key)
+			t.Errorf("the page uses %s, which does not exist", key)
 		}
 	}
 	for key := range texts {
-		// Any other use is of a name that is written out somewhere, or of an optional text: claim_exp.
+		// Other texts are used by their full key, or are optional, such as claim_exp.
 		if !used[key] && !strings.Contains(scripts, "'"+key+"'") && !strings.HasPrefix(key, "claim_") && !strings.HasPrefix(key, "hint_") {
 			t.Errorf("the page does not use %s", key)
 		}

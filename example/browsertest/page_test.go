@@ -19,10 +19,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// short are lifetimes that one can watch. The grace is long enough for twenty requests on a busy machine.
+// short has short lifetimes. The grace period is long enough for twenty requests on a busy machine.
 var short = []string{"-ttl", "3s", "-refresh-ttl", "120s", "-grace", "5s"}
 
-// modes are the ways in which tokens travel.
+// modes are the ways to transport tokens.
 var modes = []struct {
 	name    string
 	flags   []string
@@ -34,7 +34,7 @@ var modes = []struct {
 	{name: "pair-cookies", flags: []string{"-mode", "pair", "-cookies"}, cookies: true},
 }
 
-// TestStory is one session's life, as a person with two tabs lives it, in all modes.
+// TestStory follows a session in two tabs from login to logout, in all modes.
 func TestStory(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
@@ -46,18 +46,18 @@ func TestStory(t *testing.T) {
 			one.login("admin")
 			two.waitSignedIn() // the tabs share the session
 
-			// It expires, and a call refreshes by itself.
+			// The token expires, and a request refreshes it automatically.
 			one.waitState("expired")
 			one.click("do-protected")
 			one.waitResult("saidHelloRefreshed")
 			for _, tb := range []*tab{one, two} {
-				tb.wait("it has the new token", `document.querySelectorAll("#timeline-table tbody tr").length === 2`)
+				tb.wait("the tab has the new token", `document.querySelectorAll("#timeline-table tbody tr").length === 2`)
 			}
 			if n := one.sent("POST /refresh"); n != 1 {
-				t.Errorf("%d refreshes for one expired call", n)
+				t.Errorf("%d refreshes for one expired token, want 1", n)
 			}
 
-			// Twenty refreshes at once give one successor.
+			// Twenty parallel refreshes return one successor.
 			one.waitState("expired")
 			before, sent := len(one.kept().Tokens), one.sent("POST /refresh")
 			one.click("do-parallel")
@@ -72,22 +72,22 @@ func TestStory(t *testing.T) {
 				}
 			}
 			if n := one.sent("POST /refresh") - sent; n != want {
-				t.Errorf("%d refreshes sent, not %d", n, want)
+				t.Errorf("%d refreshes were sent, want %d", n, want)
 			}
 			one.wait("the timeline has one more", fmt.Sprintf(`JSON.parse(localStorage.getItem("ginrefresh.history")).tokens.length === %d`, before+1))
 
-			// Within the grace of that refresh the token is returned again.
+			// Within the grace period the server returns the same token again.
 			one.click("do-refresh")
 			one.waitResult("refreshedSame")
 			if n := len(one.kept().Tokens); n != before+1 {
-				t.Errorf("%d tokens after a refresh within the grace, not %d", n, before+1)
+				t.Errorf("%d tokens after a refresh within the grace period, want %d", n, before+1)
 			}
 
-			// Two tabs refresh at once: one does, and neither is logged out.
+			// Two tabs refresh at once: one request is sent, and both tabs stay logged in.
 			bothRefresh(t, one, two, 1)
 			one.screenshot("mode-"+mode.name, true)
 
-			// An old token comes back, and that ends the session, in both tabs.
+			// Reuse of a replaced token ends the session in both tabs.
 			if mode.cookies {
 				one.click("do-replay")
 				one.waitResult("replayCookies")
@@ -100,28 +100,28 @@ func TestStory(t *testing.T) {
 				if ended := one.kept().Ended; ended == nil || ended.Code != "token_reused" {
 					t.Errorf("the session ended by %+v", ended)
 				}
-				one.wait("the log has the reuse and the newest token's end",
+				one.wait("the log has the reuse and the revocation of the newest token",
 					`document.querySelector("#log [data-code=token_reused]") && document.querySelector("#log [data-code=token_revoked]")`)
 				one.login("alice")
 				two.waitSignedIn()
 			}
 
-			// Logging out works at once and everywhere.
+			// A logout revokes the token at once, in all tabs.
 			token := one.kept().Tokens[len(one.kept().Tokens)-1]
 			one.click("do-logout")
 			one.waitState("ended")
 			two.waitState("ended")
 			if !mode.cookies {
 				if code := codeFor(t, url, token.Access); code != "token_revoked" {
-					t.Errorf("after the logout the token gets %q", code)
+					t.Errorf("after the logout the code is %q, want token_revoked", code)
 				}
 			}
 		})
 	}
 }
 
-// oneSuccessor sends the browser's cookies to /refresh twenty times at once: what no browser does, but two
-// servers behind one name could see.
+// oneSuccessor sends the cookies of the browser to /refresh twenty times in parallel, and expects one result. A single browser
+// does not do that, but a server can still receive the same cookie twice.
 func oneSuccessor(t *testing.T, tb *tab, url string) {
 	t.Helper()
 	jar, err := chromedp.Run(tb.ctx, func(ctx context.Context, target *chromedp.Target) (network.GetCookiesResult, error) {
@@ -162,11 +162,12 @@ func oneSuccessor(t *testing.T, tb *tab, url string) {
 		distinct[<-results]++
 	}
 	if len(distinct) != 1 {
-		t.Errorf("twenty refreshes with one cookie gave %d results: %v", len(distinct), distinct)
+		t.Errorf("twenty refreshes with one cookie returned %d results: %v", len(distinct), distinct)
 	}
 }
 
-// bothRefresh lets the token expire and then clicks in two tabs at once: one new token, of one refresh or at most so many.
+// bothRefresh waits until the token expires, then clicks in two tabs at once. It expects one new token and at most so many
+// refreshes.
 func bothRefresh(t *testing.T, one, two *tab, most int) {
 	t.Helper()
 	one.waitState("expired")
@@ -177,7 +178,7 @@ func bothRefresh(t *testing.T, one, two *tab, most int) {
 		tb.eval(`delete document.getElementById("result").dataset.key`)
 		tb.wait("the page is idle", `!document.documentElement.hasAttribute("data-busy")`)
 	}
-	// At the same instant, by the clock that both share.
+	// Both tabs click at the same time of the same clock.
 	at := one.eval(`Date.now() + 300`)
 	for _, tb := range []*tab{one, two} {
 		tb.eval(`setTimeout(() => document.getElementById("do-protected").click(), ` + at + ` - Date.now())`)
@@ -194,8 +195,8 @@ func bothRefresh(t *testing.T, one, two *tab, most int) {
 	}
 }
 
-// TestWithoutWebLocks is what browsers do on plain http: the lease in the storage takes the locks' place. On a busy
-// machine both tabs may take it; then the server's grace gives them the same token.
+// TestWithoutWebLocks tests the lease that client.js uses on plain HTTP, where browsers have no Web Locks. On a busy machine
+// both tabs may take the lease; then the grace period gives them the same token.
 func TestWithoutWebLocks(t *testing.T) {
 	t.Parallel()
 	p := newProfile(t, serve(t, short...))
@@ -212,7 +213,7 @@ func TestWithoutWebLocks(t *testing.T) {
 	bothRefresh(t, two, one, 2)
 }
 
-// TestLogoutEverywhere logs one person out in two browsers, and nobody else.
+// TestLogoutEverywhere logs one user out in two browsers. Other users stay logged in.
 func TestLogoutEverywhere(t *testing.T) {
 	t.Parallel()
 	url := serve(t, "-ttl", "60s", "-refresh-ttl", "120s")
@@ -229,12 +230,12 @@ func TestLogoutEverywhere(t *testing.T) {
 	}
 	other.click("do-protected")
 	other.waitResult("saidHello")
-	laptop.login("alice") // at once, and it works
+	laptop.login("alice") // immediately after
 	laptop.click("do-protected")
 	laptop.waitResult("saidHello")
 }
 
-// TestAutoRefresh takes over the token that comes with the answer: in a header, or as a cookie that it cannot see.
+// TestAutoRefresh checks that the page uses the token that a response brings, in a header or in an HttpOnly cookie.
 func TestAutoRefresh(t *testing.T) {
 	for name, flags := range map[string][]string{"header": short, "cookie": append([]string{"-cookies"}, short...)} {
 		t.Run(name, func(t *testing.T) {
@@ -253,7 +254,7 @@ func TestAutoRefresh(t *testing.T) {
 	}
 }
 
-// TestWindowOver shows that nothing but a login helps after refresh_ttl.
+// TestWindowOver checks that the user must log in again after the deadline.
 func TestWindowOver(t *testing.T) {
 	t.Parallel()
 	tb := newProfile(t, serve(t, "-ttl", "1s", "-refresh-ttl", "3s", "-grace", "1s")).open(desktop)
@@ -267,7 +268,7 @@ func TestWindowOver(t *testing.T) {
 	tb.login("admin")
 }
 
-// TestNoGrace shows what the grace is for.
+// TestNoGrace checks that without a grace period parallel refreshes count as reuse.
 func TestNoGrace(t *testing.T) {
 	t.Parallel()
 	tb := newProfile(t, serve(t, "-ttl", "60s", "-grace", "0")).open(desktop)
@@ -279,7 +280,7 @@ func TestNoGrace(t *testing.T) {
 	}
 }
 
-// TestReload keeps the session and what was seen of it.
+// TestReload checks that a new tab has the session and its history.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	p := newProfile(t, serve(t, "-ttl", "60s"))
@@ -294,19 +295,20 @@ func TestReload(t *testing.T) {
 	again.waitResult("saidHello")
 }
 
-// TestWrongPassword says so in words, and only that.
+// TestWrongPassword checks the message after a wrong password.
 func TestWrongPassword(t *testing.T) {
 	t.Parallel()
 	tb := newProfile(t, serve(t)).open(desktop)
 	tb.enter("admin", "wrong")
-	tb.waitProblem("wrong name or password")
+	tb.waitProblem("wrong user name or password")
 	tb.waitState("none")
 }
 
-// TestServerGone keeps the session while there is no answer.
+// TestServerGone checks that a server that does not respond does not end the session, and that a login says so, too.
 func TestServerGone(t *testing.T) {
 	t.Parallel()
-	tb := newProfile(t, serve(t, "-ttl", "60s")).open(desktop)
+	url := serve(t, "-ttl", "60s")
+	tb := newProfile(t, url).open(desktop)
 	tb.login("admin")
 	tb.eval(`window.fetch = async () => { throw new TypeError("Failed to fetch") }`)
 	tb.click("do-protected")
@@ -314,9 +316,15 @@ func TestServerGone(t *testing.T) {
 	tb.click("do-refresh")
 	tb.waitResult("failed")
 	tb.waitState("alive")
+
+	offline := newProfile(t, url).open(desktop)
+	offline.eval(`window.fetch = async () => { throw new TypeError("Failed to fetch") }`)
+	offline.enter("admin", "admin")
+	offline.waitProblem("The server did not respond. Try again.")
+	offline.waitState("none")
 }
 
-// pageFiles are the page's files and their types.
+// pageFiles has the files of the page and their types.
 var pageFiles = map[string]string{
 	"/":            "text/html; charset=utf-8",
 	"/app.js":      "text/javascript; charset=utf-8",
@@ -328,12 +336,12 @@ var pageFiles = map[string]string{
 	"/icon.svg":    "image/svg+xml",
 }
 
-// TestFirstVisit loads the page's files and the settings, and nothing else.
+// TestFirstVisit checks that the page requests its files and the settings, and nothing else.
 func TestFirstVisit(t *testing.T) {
 	t.Parallel()
 	tb := newProfile(t, serve(t)).open(desktop)
 	tb.waitState("none")
-	time.Sleep(300 * time.Millisecond) // for a request that should not be
+	time.Sleep(300 * time.Millisecond) // for an unexpected request
 	want := map[string]bool{"GET /settings": true}
 	for path := range pageFiles {
 		want["GET "+path] = true
@@ -341,11 +349,11 @@ func TestFirstVisit(t *testing.T) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	if got := set(tb.requests); !maps.Equal(got, want) {
-		t.Errorf("the page requests %v, want %v", got, want)
+		t.Errorf("the page requested %v, want %v", got, want)
 	}
 }
 
-// TestHeaders is the page as its server sends it.
+// TestHeaders checks the headers of the page, and GET /settings.
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	url := serve(t, "-ttl", "90s", "-refresh-ttl", "10m", "-grace", "0")
@@ -364,10 +372,10 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%s: the policy is too wide: %s", path, policy)
 		}
 		if answer.Header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s: may be sniffed", path)
+			t.Errorf("%s: the header X-Content-Type-Options is not nosniff", path)
 		}
 		if again, _ := get(t, url+path, http.Header{"If-None-Match": {answer.Header.Get("ETag")}}); again.StatusCode != http.StatusNotModified {
-			t.Errorf("%s: %s for one that has it", path, again.Status)
+			t.Errorf("%s: got %s for a matching ETag, want 304", path, again.Status)
 		}
 	}
 	_, body := get(t, url+"/settings", nil)
@@ -377,12 +385,12 @@ func TestHeaders(t *testing.T) {
 	}
 	for key, want := range map[string]any{"mode": "single", "cookies": false, "ttl": 90.0, "refresh_ttl": 600.0, "grace": 0.0} {
 		if settings[key] != want {
-			t.Errorf("settings: %s is %v, not %v", key, settings[key], want)
+			t.Errorf("settings: %s is %v, want %v", key, settings[key], want)
 		}
 	}
 }
 
-// TestClient runs client.js's own tests, and the axios snippet of its document.
+// TestClient runs the tests of client.js and of the axios snippets in docs/client.md.
 func TestClient(t *testing.T) {
 	t.Parallel()
 	node, err := exec.LookPath("node")
@@ -415,7 +423,7 @@ func get(t *testing.T, url string, header http.Header) (*http.Response, []byte) 
 	return answer, body
 }
 
-// codeFor is what a token gets from outside the browser.
+// codeFor sends a token from outside the browser and returns the error code.
 func codeFor(t *testing.T, url, token string) string {
 	t.Helper()
 	_, body := get(t, url+"/protected", http.Header{"Authorization": {"Bearer " + token}})

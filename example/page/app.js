@@ -1,4 +1,4 @@
-// The page: what it shows of the session, and what its buttons send. client.js is the part for your own project.
+// The page: it shows the session, and its buttons send requests. For your own project, copy client.js alone.
 
 import { createClient } from './client.js'
 import * as history from './history.js'
@@ -13,7 +13,7 @@ const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
 const client = createClient({ fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
-let shown = '' // what the slow parts of the page were last drawn for
+let shown = '' // the state that the slow parts of the page were last drawn for
 
 // ---- The session -------------------------------------------------------------------------------------------
 
@@ -40,9 +40,9 @@ function sessionChanged(session, elsewhere) {
   render()
 }
 
-let known = Promise.resolve() // until it resolves, the history lacks the newest token
+let known = Promise.resolve() // resolves when the history has the newest token
 
-// claimsFromServer is for cookies, which no script can read.
+// claimsFromServer returns the claims of a token in an HttpOnly cookie, which scripts cannot read.
 async function claimsFromServer() {
   const response = await client.fetch('/me')
   return response.ok ? response.json() : null
@@ -53,7 +53,7 @@ function sessionOver(code) {
   render()
 }
 
-// ---- What the buttons do -----------------------------------------------------------------------------------
+// ---- Buttons -----------------------------------------------------------------------------------------------
 
 const jsonBody = (value) => ({ method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(value) })
 const bodyOf = (response) => response.json().catch(() => ({}))
@@ -85,7 +85,7 @@ async function call(path) {
   say('good', key, { msg: answer.msg })
 }
 
-// renewedByCookie finds out whether AutoRefresh set a new cookie: the answer does not tell scripts.
+// renewedByCookie checks whether AutoRefresh set a new cookie. Scripts cannot see that in the response.
 async function renewedByCookie() {
   const session = client.session()
   const claims = await claimsFromServer()
@@ -102,9 +102,8 @@ async function refresh() {
   say('good', newest() === before ? 'refreshedSame' : 'refreshed', { n: history.read().tokens.length })
 }
 
-// parallel goes past client.js, which would send one: it is the server that keeps them from forking the session.
-// Not so with cookies: the browser adds the newest one whenever it gets to send a request, so that one token cannot
-// be sent many times. There it is client.js that makes one of many.
+// parallel bypasses client.js, which would send one request, to show that the server does not fork the session. With cookies
+// it uses client.js: the browser adds the cookie when it sends a request, so a script cannot send one token many times.
 async function parallel() {
   const n = 20
   if (settings.cookies) {
@@ -126,14 +125,14 @@ async function parallel() {
   if (good.length > 0) client.save({ ...session, ...good[0].body })
   if (reused) {
     history.end('token_reused')
-    await client.fetch('/me') // hears it too
+    await client.fetch('/me') // the response tells client.js that the session has ended
   }
   const key = reused ? 'parallelNoGrace' : distinct === 1 ? 'parallelOne' : 'parallelBad'
   say(good.length === n ? 'good' : 'bad', key, { n, ok: good.length, distinct })
   $('result').dataset.distinct = distinct
 }
 
-// replay sends a token that was replaced longer ago than the grace. If there is none yet, it makes one, and waits.
+// replay presents a token whose grace period is over. If there is none yet, it refreshes and waits.
 async function replay() {
   if (settings.cookies) return say('', 'replayCookies')
   if (history.read().tokens.length < 2) {
@@ -150,7 +149,7 @@ async function replay() {
   if (code !== 'token_reused') return say('bad', 'refused', { status: response.status, code })
   say('bad', 'replayed')
   history.end(code)
-  await client.fetch('/protected') // the newest token is dead as well, and so client.js gives up
+  await client.fetch('/protected') // the newest token is revoked as well, so client.js ends the session here
 }
 
 async function logout(url, code) {
@@ -179,15 +178,15 @@ let busy = false
 async function run(action) {
   if (busy) return
   busy = true
-  lastEntry = null // what belongs to one click is counted together
+  lastEntry = null // the log counts equal requests of one click together
   root.toggleAttribute('data-busy', true)
   try {
     await action()
   } catch (error) {
-    // fetch throws for a server that cannot be reached; anything else is a mistake of this page's.
+    // fetch throws these errors if the server does not respond. Any other error is a bug in this page.
     if (!(error instanceof TypeError || error.name === 'TimeoutError')) throw error
     say('bad', 'failed')
-    $('problem').textContent = t('failed')
+    $('problem').textContent = t(client.session() ? 'failed' : 'failedLogin')
   } finally {
     busy = false
     root.toggleAttribute('data-busy', false)
@@ -274,7 +273,7 @@ const example = {
   tokens: [{ id: 'example.7k2m', at: 0, expires: 60000 }, { id: 'example.9xq4', at: 40000, expires: 100000 }, { id: 'example.c31f', at: 78000, expires: 138000 }],
 }
 
-// render draws all that changes with the session; frame all that changes with time.
+// render draws everything that depends on the session, frame everything that depends on time.
 function render() {
   shown = ''
   frame()
@@ -311,7 +310,7 @@ function renderState(current, past) {
   $('title').textContent = t(current === 'ended' ? 'endedTitle' : 'title')
   $('lead').textContent = t(current === 'ended' ? `over_${past.ended?.code ?? 'logout'}` : 'lead')
   $('state').dataset.state = current
-  if ($('state').textContent !== t(current)) $('state').textContent = t(current) // it is read out
+  if ($('state').textContent !== t(current)) $('state').textContent = t(current) // screen readers announce a change
   $('subject').textContent = past?.subject ?? '–'
   $('sid').textContent = past ? `sid ${past.sid}` : ''
   for (const id of Object.keys(buttons)) $(id).disabled = over
@@ -420,7 +419,7 @@ function renderSettings() {
 
 for (const [id, action] of Object.entries(buttons)) $(id).addEventListener('click', () => run(action))
 if (settings.cookies) $('do-parallel').querySelector('small').textContent = '20 × client.refresh()'
-$('do-renewing').hidden = settings.mode === 'pair' // AutoRefresh swaps the token of the request: one-token mode
+$('do-renewing').hidden = settings.mode === 'pair' // AutoRefresh needs one-token mode
 $('login').addEventListener('submit', (event) => {
   event.preventDefault()
   run(login)
@@ -447,7 +446,7 @@ if (kept) sessionChanged(kept, false)
 render()
 root.classList.remove('starting')
 
-// What runs down moves 20 times a second; 4 times for those who asked their system for less motion.
+// The gauges move about 20 times a second, or 4 times if the user prefers reduced motion.
 const calm = matchMedia('(prefers-reduced-motion: reduce)')
 
 function loop() {

@@ -1,17 +1,18 @@
-// What happened to the session's tokens, as far as this browser saw it. It is kept beside the session, so that all
-// tabs and a reload draw the same timeline. An application needs none of this.
+// The history of the session's tokens, as this browser saw it. It is stored next to the session, so that all tabs draw the
+// same timeline, also after a reload. An application does not need it.
 //
-// A token of the history, in milliseconds of this browser's clock:
+// A token in the history:
 //	{ id, session, at, expires, access, refresh, claims }
-// session is client.js's id of the session that it came with, at is when it was issued. It was replaced when the
-// next one was issued. claims are kept only where cookies hide the token itself.
+// session is the id that client.js gave the session when it saved the token. at is the time of issue; times are in
+// milliseconds of the browser's clock. The token was replaced when the next one was issued. claims is set only for a token
+// in a cookie, which scripts cannot read.
 
 const KEY = 'ginrefresh.history'
 
-/** The history of the last session: { sid, subject, deadline, ended, tokens } or null. */
+/** Returns the history of the last session, { sid, subject, deadline, ended, tokens }, or null. */
 export function read() {
   const text = localStorage.getItem(KEY)
-  if (text !== parsed.text) parsed = { text, history: JSON.parse(text) } // asked for with every frame
+  if (text !== parsed.text) parsed = { text, history: JSON.parse(text) } // parsed once: every frame reads it
   return parsed.history
 }
 
@@ -23,16 +24,16 @@ function write(history) {
   localStorage.setItem(KEY, JSON.stringify(history))
 }
 
-/** Whether the newest token of the history came with this session. */
+/** Tells whether the newest token of the history was saved with this session. */
 export const knows = (session) => read()?.tokens.at(-1).session === session.id
 
-/** Adds what a login or refresh answered. claims are the access token's, refreshClaims the refresh token's, if any. */
+/** Adds the token of a login or refresh. claims are those of the access token, refreshClaims those of the refresh token, if any. */
 export function add(session, claims, refreshClaims) {
   const id = (refreshClaims ?? claims).jti
   let history = read()
   if (history?.sid !== claims.sid) history = { sid: claims.sid, subject: claims.sub, ended: null, tokens: [] }
   const known = history.tokens.find((token) => token.id === id)
-  if (known) { // the server returned it again, within the grace of the last refresh
+  if (known) { // within the grace period the server returns the same token again
     known.session = session.id
     return write(history)
   }
@@ -52,7 +53,7 @@ export function add(session, claims, refreshClaims) {
   write(history)
 }
 
-/** Notes that the session is over, and why. The first reason is the one. */
+/** Records the end of the session and its code. A session ends once: later calls have no effect. */
 export function end(code) {
   const history = read()
   if (!history || history.ended) return
@@ -60,18 +61,18 @@ export function end(code) {
   write(history)
 }
 
-/** When a token was issued by the server's clock, in milliseconds: jti is <sid>.<microseconds in base 36>. */
+/** Returns the issue instant by the server's clock, in milliseconds. jti is <sid>.<microseconds in base 36>. */
 export const issued = (jti) => parseInt(jti.slice(jti.lastIndexOf('.') + 1), 36) / 1000
 
-// left is how long a token lives from its issue, to the millisecond: expires_in is rounded to seconds.
+// left returns the milliseconds from the issue of a token to a second in its claims. expires_in is only in whole seconds.
 const left = (second, jti) => second * 1000 - issued(jti)
 
-/** When token i gets its successor no more: its grace is over, or it is not the last one replaced. */
+/** Returns the end of the grace period of token i. It ends early when the successor of the token is replaced. */
 export function graceEnd({ tokens }, i, grace) {
   return Math.min(tokens[i + 1].at + grace, tokens[i + 2]?.at ?? Infinity)
 }
 
-/** The state of token i now: alive, expired, over, grace, replaced or revoked. */
+/** Returns the state of token i: alive, expired, over, grace, replaced or revoked. */
 export function stateOf(history, i, grace, now) {
   const next = history.tokens[i + 1]
   const { ended } = history
@@ -85,12 +86,12 @@ export function stateOf(history, i, grace, now) {
   return now < history.deadline ? 'expired' : 'over'
 }
 
-/** The text of a token to replay: one that was replaced longer ago than the grace. Undefined if there is none yet. */
+/** Returns a token whose grace period is over, or undefined if there is none yet. */
 export function replayable(history, grace, now) {
-  const late = now - 500 // the server's clock is not this one
+  const late = now - 500 // the server's clock may differ
   const { tokens } = history
   const last = tokens.length - 1
-  // Of a token before the last one replaced, the server knows only that it was replaced before that was issued.
+  // The server stores only the last swap. It judges a token replaced earlier by that swap.
   const token = tokens.slice(0, -1).findLast((_, i) => late > tokens[i + 1 < last ? last - 1 : last].at + grace)
   return token?.refresh ?? token?.access
 }

@@ -1,4 +1,4 @@
-// The timeline: a row for each token, x is time. Drawn anew for each frame, but only what changed touches the page.
+// The timeline: a row for each token, with time on the x axis. Each frame draws all of it, but only changes reach the DOM.
 
 import { graceEnd, stateOf } from './history.js'
 
@@ -8,7 +8,7 @@ const ROW = 40
 const BAR = 14
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172800, 604800]
 
-/** @param {HTMLElement} box what the drawing fills  @param {(key: string, values?: object) => string} t texts */
+/** @param {HTMLElement} box is filled by the drawing  @param {(key: string, values?: object) => string} t returns a text */
 export function createTimeline(box, t) {
   const svg = document.createElementNS(NS, 'svg')
   svg.setAttribute('role', 'img')
@@ -26,8 +26,8 @@ export function createTimeline(box, t) {
     }
     used.add(key)
     for (const [name, value] of Object.entries(attributes)) {
-      const said = typeof value === 'number' ? String(Math.round(value * 100) / 100) : value
-      if (element.getAttribute(name) !== said) element.setAttribute(name, said)
+      const rounded = typeof value === 'number' ? String(Math.round(value * 100) / 100) : value
+      if (element.getAttribute(name) !== rounded) element.setAttribute(name, rounded)
     }
     if (text !== undefined && element.textContent !== text) element.textContent = text
   }
@@ -52,7 +52,7 @@ export function createTimeline(box, t) {
   hatch()
   const [back, middle, front] = [0, 1, 2].map(() => svg.appendChild(document.createElementNS(NS, 'g')))
 
-  /** Draws history as it stands at now. settings: { mode, grace in ms, sample }. */
+  /** Draws history at the time now. settings: { mode, grace in ms, sample }. */
   function draw(history, settings, now) {
     used = new Set()
     const width = box.clientWidth
@@ -62,11 +62,11 @@ export function createTimeline(box, t) {
     const { tokens, deadline, ended } = history
     const first = Math.max(0, tokens.length - rowsFor(width))
     const rows = tokens.slice(first)
-    const over = Math.max(deadline, tokens.at(-1).expires) // the last token may outlive the window
+    const over = Math.max(deadline, tokens.at(-1).expires) // the last token may expire after the deadline
     const clock = Math.min(now, ended?.at ?? Infinity, over)
     const height = TOP + Math.max(rows.length, 5) * ROW + 6
 
-    // Time to pixels. The end glides to where it should be, so that a new token does not make everything jump.
+    // x converts a time to pixels. The end of the scale moves gradually, so that a new token does not make the drawing jump.
     const start = rows[0].at
     const horizon = Math.max(rows.at(-1).expires, clock)
     const wanted = horizon + (horizon - start) * 0.06 + 200
@@ -111,7 +111,7 @@ export function createTimeline(box, t) {
       put(middle, key('name'), 'text', { class: 't-name', x: 0, y: axis - 2 }, narrow ? `#${n + 1}` : `#${n + 1} …${token.id.slice(-4)}`)
       put(middle, key('state'), 'text', { class: `t-state ${state}`, x: 0, y: axis + 12 }, t(`short_${state}`))
 
-      // The token that requests carry. A refresh ends it in one-token mode; in pair mode it does not.
+      // The token used on requests. A refresh replaces it in one-token mode, but not in pair mode.
       const cut = Math.min(ended?.at ?? Infinity, pair ? Infinity : next?.at ?? Infinity)
       const lifeEnd = Math.min(token.expires, cut)
       const barState = pair && state !== 'revoked' && clock < token.expires ? 'alive' : state
@@ -119,7 +119,7 @@ export function createTimeline(box, t) {
       bar(key('lived'), `t-lived ${barState}`, token.at, Math.min(lifeEnd, clock), barY)
       if (ended && !next && token.expires > ended.at) bar(key('lost'), 't-lost', ended.at, token.expires, barY)
 
-      // What can be refreshed: in one-token mode the same token after it expired, in pair mode the refresh token.
+      // The token that can be refreshed: in one-token mode the same token after it expired, in pair mode the refresh token.
       const lineY = pair ? axis + 10 : axis
       const from = pair ? token.at : token.expires
       const until = Math.min(clock, deadline, next?.at ?? Infinity)
@@ -161,7 +161,7 @@ export function createTimeline(box, t) {
 const isNarrow = (width) => width < 520
 const rowsFor = (width) => (isNarrow(width) ? 8 : 10)
 
-/** 75000 → "1:15", from a day on "2 d 03:00". */
+/** 75000 → "1:15"; a day or more → "2 d 03:00". */
 export function clockText(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000))
   const two = (n) => String(n).padStart(2, '0')
