@@ -578,7 +578,7 @@ const hangInBody = (status) => (_, { signal }) => new Response(new ReadableStrea
   start: (controller) => signal.addEventListener('abort', () => controller.error(signal.reason)),
 }), { status })
 
-for (const [name, options, limit] of [['4 s', {}, 4000], ['what was configured', { timeout: 600 }, 600]]) {
+for (const [name, options, limit] of [['4 s', {}, 4000], ['the configured timeout', { timeout: 600 }, 600]]) {
   test(`a server that hangs gets two attempts, each with ${name}`, async (t) => {
     const pass = mockTime(t)
     const { client, requests, signals, events } = setup({ '/refresh': hang }, { client: options })
@@ -598,7 +598,7 @@ for (const [name, options, limit] of [['4 s', {}, 4000], ['what was configured',
   })
 }
 
-for (const [name, first] of [['not answered', hang], ['answered by half', hangInBody(200)], ['refused by half', hangInBody(401)]]) {
+for (const [name, first] of [['not answered', hang], ['answered incompletely', hangInBody(200)], ['rejected incompletely', hangInBody(401)]]) {
   test(`if the first attempt is ${name}, the second has its full timeout, and its response counts`, async (t) => {
     const pass = mockTime(t)
     const second = held()

@@ -18,7 +18,7 @@ const en = {
   noGrace: 'none',
   noteTTL: 'the token is accepted on requests',
   noteTTLPair: 'the access token is accepted on requests',
-  noteRefresh: 'counted from the login; a refresh does not extend it',
+  noteRefresh: 'from the login; a refresh does not extend it',
   noteGrace: 'the replaced token is still accepted',
   of: 'of {total}',
   doProtected: 'Protected request',
