@@ -38,7 +38,7 @@ func main() {
 	height := top + row*len(story) + 70
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-labelledby="t d">`+"\n", width, height)
 	b.WriteString(`<title id="t">Timeline of a session</title>
-<desc id="d">A login returns token 1. Each token is accepted on requests for its TTL. Expired or not, it can be refreshed until the deadline, refresh_ttl after the login. A replaced token is still accepted during the grace period. If it is presented after that, the session ends.</desc>
+<desc id="d">A login returns token 1. Each token is accepted on requests for its TTL. Expired or not, it can be refreshed until the deadline, refresh_ttl after the login. During the grace period, a replaced token gets the same successor. If it is presented after that, the session ends.</desc>
 <style>
 text{font:13px system-ui,sans-serif;fill:#1f2328}
 .soft{fill:#59636e}.axis{stroke:#8b949e}.alive{fill:#0a7a5f}.grace{fill:#b35900}.window{fill:#d1d9e0}
@@ -91,7 +91,7 @@ func legend(b *strings.Builder, y int) {
 	for _, entry := range []struct{ class, text string }{
 		{"alive", "accepted on requests (ttl)"},
 		{"waits", "expired, can be refreshed"},
-		{"grace", "replaced, still accepted (grace)"},
+		{"grace", "replaced, gets the same successor (grace)"},
 	} {
 		if entry.class == "waits" {
 			fmt.Fprintf(b, `<line class="waits" x1="%d" y1="%d" x2="%d" y2="%d"/>`+"\n", x, y-4, x+22, y-4)
