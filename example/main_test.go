@@ -24,7 +24,7 @@ import (
 )
 
 // programArgs is an environment variable that makes the test binary run as the example, with these arguments. Some tests
-// need a process of its own: signals, exit codes, the environment.
+// need a separate process: signals, exit codes, the environment.
 const programArgs = "GINREFRESH_EXAMPLE_ARGS"
 
 func TestMain(m *testing.M) {
@@ -203,7 +203,7 @@ func TestRoutes(t *testing.T) {
 	s.is(s.get("/nowhere", ""), http.StatusNotFound, "")
 
 	admin, alice := s.login("admin"), s.login("alice")
-	for _, route := range []struct{ method, path, admin, alice, nobody string }{
+	for _, route := range []struct{ method, path, admin, alice, guest string }{
 		{"GET", "/protected", `{"msg":"Hello, admin!"}`, `{"msg":"Hello, alice!"}`, "token_missing"},
 		{"GET", "/renewing", `{"msg":"Hello, admin!"}`, `{"msg":"Hello, alice!"}`, "token_missing"},
 		{"POST", "/sensitive", `{"msg":"Hello, admin!"}`, `{"msg":"Hello, alice!"}`, "token_missing"},
@@ -214,7 +214,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/logout", "", "", "token_missing"},
 		{"POST", "/logout/all", "token_revoked", "token_revoked", "token_missing"},
 	} {
-		for token, want := range map[string]string{admin: route.admin, alice: route.alice, "": route.nobody, "a.b.c": "token_invalid"} {
+		for token, want := range map[string]string{admin: route.admin, alice: route.alice, "": route.guest, "a.b.c": "token_invalid"} {
 			a := s.send(route.method, route.path, token, "", "")
 			status := http.StatusOK
 			switch want {
@@ -491,7 +491,7 @@ func TestProgramReadsItsEnvironment(t *testing.T) {
 	}
 }
 
-// program returns a command that runs the example in a process of its own, with this secret in its environment.
+// program returns a command that runs the example in a separate process, with this secret in its environment.
 func program(t *testing.T, secret, args string) *exec.Cmd {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), os.Args[0])
