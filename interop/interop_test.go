@@ -268,7 +268,7 @@ func (p party) another() any {
 	return bytes.Repeat([]byte("x"), crypto.SHA256.Size())
 }
 
-// TestWycheproof runs the test vectors through the signature check. The test itself is in package middleware, next to the
+// TestWycheproof runs the test vectors through the signature check. The test itself is in package jose, next to the
 // signature check. This module only provides the vectors, so that they are not a dependency of the library.
 func TestWycheproof(t *testing.T) {
 	const module = "github.com/c2sp/wycheproof"
@@ -279,7 +279,7 @@ func TestWycheproof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run=^TestWycheproof$", "./middleware")
+	command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run=^TestWycheproof$", "./middleware/internal/jose")
 	command.Dir = ".."
 	command.Env = append(os.Environ(), "WYCHEPROOF="+strings.TrimSpace(string(dir)))
 	out, err := command.CombinedOutput()
