@@ -1,22 +1,15 @@
 package middleware_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"hash"
-	"io"
-	"maps"
-	"net/http"
-	"net/http/httptest"
-	"slices"
-	"strconv"
+	"fmt"
+	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -67,6 +60,27 @@ func newAuth(t testing.TB, changes ...change) *middleware.Auth {
 	return auth
 }
 
+func keys(keys ...middleware.Key) change {
+	return func(c *middleware.Config) { c.Keys = keys }
+}
+
+func noGrace(c *middleware.Config) { c.Grace = -1 }
+
+func pair(c *middleware.Config) { c.Pair = true }
+
+// modes are what a login can return.
+var modes = map[string]change{"one token": func(*middleware.Config) {}, "pair": pair}
+
+func authenticating(authenticate func(*gin.Context) (middleware.Identity, error)) change {
+	return func(c *middleware.Config) { c.Authenticate = authenticate }
+}
+
+// login issues a token to admin without HTTP.
+func login(t testing.TB, auth *middleware.Auth) string {
+	t.Helper()
+	return issue(t, auth, middleware.Identity{Subject: "admin"})
+}
+
 func issue(t testing.TB, auth *middleware.Auth, id middleware.Identity) string {
 	t.Helper()
 	tokens, err := auth.Issue(t.Context(), id)
@@ -94,310 +108,69 @@ func verify(t testing.TB, auth *middleware.Auth, text string) middleware.Claims 
 	return claims
 }
 
-// login issues a token to admin without HTTP.
-func login(t testing.TB, auth *middleware.Auth) string {
+func begin(t testing.TB, auth *middleware.Auth, id middleware.Identity) middleware.Tokens {
 	t.Helper()
-	return issue(t, auth, middleware.Identity{Subject: "admin"})
-}
-
-// Tokens that we make ourselves.
-
-const ourHeader = `{"alg":"HS256","typ":"JWT"}`
-
-func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-
-// seal signs two segments as they are.
-func seal(newHash func() hash.Hash, key []byte, header, payload string) string {
-	mac := hmac.New(newHash, key)
-	_, _ = io.WriteString(mac, header+"."+payload)
-	return header + "." + payload + "." + segment(string(mac.Sum(nil)))
-}
-
-// forge signs any header and payload with the genuine secret.
-func forge(header, payload string) string {
-	return seal(sha256.New, secret, segment(header), segment(payload))
-}
-
-// members are a payload's, as JSON.
-type members map[string]string
-
-func membersOf(t testing.TB, text string) members {
-	t.Helper()
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(text, ".")[1])
+	if id.Subject == "" {
+		id.Subject = "admin"
+	}
+	tokens, err := auth.Issue(t.Context(), id)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal("issue:", err)
 	}
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &raw); err != nil {
-		t.Fatal(err)
+	return tokens
+}
+
+// renewable is the token that is swapped.
+func renewable(tokens middleware.Tokens) string {
+	if tokens.RefreshToken != "" {
+		return tokens.RefreshToken
 	}
-	m := members{}
-	for name, value := range raw {
-		m[name] = string(value)
-	}
-	return m
+	return tokens.AccessToken
 }
 
-func (m members) with(name, value string) members {
-	m = maps.Clone(m)
-	m[name] = value
-	return m
-}
-
-func (m members) without(name string) members {
-	m = maps.Clone(m)
-	delete(m, name)
-	return m
-}
-
-// object writes the members in the order of their names, and then more as it is.
-func (m members) object(more ...string) string {
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		all = append(all, strconv.Quote(name)+":"+m[name])
-	}
-	return "{" + strings.Join(append(all, more...), ",") + "}"
-}
-
-// integer reads a date of a payload.
-func (m members) integer(name string) int64 {
-	n, _ := strconv.ParseInt(m[name], 10, 64)
-	return n
-}
-
-// sid is the session's id, without the quotes.
-func (m members) sid() string { return strings.Trim(m["sid"], `"`) }
-
-// aged is the token as it would be had its session begun so much earlier.
-func aged(t testing.TB, text string, age time.Duration) string {
+func renew(t testing.TB, auth *middleware.Auth, tokens middleware.Tokens) middleware.Tokens {
 	t.Helper()
-	m := membersOf(t, text)
-	sid := m.sid()
-	for _, date := range []string{"iat", "exp", "auth_time", "refresh_exp"} {
-		m[date] = strconv.FormatInt(m.integer(date)-int64(age/time.Second), 10)
-	}
-	issued, err := strconv.ParseInt(strings.TrimPrefix(strings.Trim(m["jti"], `"`), sid+"."), 36, 64)
+	next, err := auth.Refresh(t.Context(), renewable(tokens))
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal("refresh:", err)
 	}
-	m["jti"] = strconv.Quote(sid + "." + strconv.FormatInt(issued-age.Microseconds(), 36))
-	return forge(ourHeader, m.object())
+	return next
 }
 
-// A site is a router to talk to.
-type site struct {
-	t   testing.TB
-	url string
-	do  func(*http.Request) (*http.Response, error)
+// hasCode reports whether a step failed with the code, and the status that goes with it.
+func hasCode(err error, code middleware.Code) bool {
+	var e *middleware.Error
+	return errors.As(err, &e) && e.Code == code && e.Status == refusals[code].status
 }
 
-// listen serves on a real listener.
-func listen(t testing.TB, handler http.Handler) site {
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	return site{t: t, url: server.URL, do: server.Client().Do}
-}
-
-// direct calls the handler without a network: for bubbles, and for bytes that no HTTP client sends.
-func direct(t testing.TB, handler http.Handler) site {
-	return site{t: t, do: func(r *http.Request) (*http.Response, error) {
-		recorder := httptest.NewRecorder()
-		handler.ServeHTTP(recorder, r)
-		return recorder.Result(), nil
-	}}
-}
-
-// routes has every handler and every guard once. The guarded handler answers with whom it sees.
-func routes(auth *middleware.Auth) *gin.Engine {
-	r := gin.New()
-	r.POST("/login", auth.LoginHandler)
-	r.POST("/refresh", auth.RefreshHandler)
-	r.POST("/logout", auth.LogoutHandler)
-	r.POST("/logout/all", auth.LogoutAllHandler)
-	for path, guard := range map[string]gin.HandlerFunc{
-		"/required":    auth.Required(),
-		"/optional":    auth.Optional(),
-		"/autorefresh": auth.AutoRefresh(time.Minute),
-		"/fresh":       auth.Fresh(10 * time.Minute),
-		"/allow":       auth.Allow(func(*gin.Context, middleware.Claims) bool { return true }),
-		"/never":       auth.Allow(func(*gin.Context, middleware.Claims) bool { return false }),
-	} {
-		r.Any(path, guard, whoami)
-	}
-	return r
-}
-
-// doors are the requests that take a token.
-var doors = []struct{ method, path string }{
-	{"GET", "/required"},
-	{"GET", "/optional"},
-	{"GET", "/autorefresh"},
-	{"GET", "/fresh"},
-	{"GET", "/allow"},
-	{"GET", "/never"},
-	{"POST", "/refresh"},
-	{"POST", "/logout"},
-	{"POST", "/logout/all"},
-}
-
-// whoami answers with the subject and the token's id, or "guest".
-func whoami(c *gin.Context) {
-	claims, ok := middleware.ClaimsFrom(c)
-	if !ok {
-		c.String(http.StatusOK, "guest")
-		return
-	}
-	c.String(http.StatusOK, claims.Subject+" "+claims.ID)
-}
-
-// An edit completes a request.
-type edit = func(*http.Request)
-
-func bearer(text string) edit { return header("Authorization", "Bearer "+text) }
-
-// header adds a header.
-func header(name, value string) edit {
-	return func(r *http.Request) { r.Header[name] = append(r.Header[name], value) }
-}
-
-func body(contentType, text string) edit {
-	return func(r *http.Request) {
-		r.Body = io.NopCloser(strings.NewReader(text))
-		r.ContentLength = int64(len(text))
-		r.Header.Set("Content-Type", contentType)
-	}
-}
-
-func jsonBody(text string) edit { return body("application/json", text) }
-
-// A reply is what the client sees.
-type reply struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (s site) send(method, path string, edits ...edit) reply {
-	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, edit := range edits {
-		edit(r)
-	}
-	response, err := s.do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return reply{status: response.StatusCode, header: response.Header, body: string(text)}
-}
-
-// fields reads an answer's members.
-func (r reply) fields(t testing.TB) map[string]any {
+// fails checks the code that a step failed with, "" for success.
+func fails(t testing.TB, what string, err error, code middleware.Code) {
 	t.Helper()
-	var fields map[string]any
-	d := json.NewDecoder(bytes.NewReader([]byte(r.body)))
-	d.UseNumber()
-	if err := d.Decode(&fields); err != nil {
-		t.Fatalf("%v in the answer %d %q", err, r.status, r.body)
+	if code == "" && err != nil || code != "" && !hasCode(err, code) {
+		t.Errorf("%s: %v, want %q", what, err, code)
 	}
-	return fields
 }
 
-// token is the one that a login or refresh answered with.
-func (r reply) token(t testing.TB) string {
+func verifies(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
 	t.Helper()
-	text, _ := r.fields(t)["access_token"].(string)
-	if r.status != http.StatusOK || text == "" {
-		t.Fatalf("no token in the answer %d %s", r.status, r.body)
-	}
-	return text
+	_, err := auth.Verify(t.Context(), text)
+	fails(t, what+", verified", err, code)
 }
 
-// passed checks that a guard let the request through.
-func (r reply) passed(t testing.TB, subject string) {
+func refreshes(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
 	t.Helper()
-	if got, _, _ := strings.Cut(r.body, " "); r.status != http.StatusOK || got != subject {
-		t.Errorf("answer %d %q, want it to be %q", r.status, r.body, subject)
-	}
+	_, err := auth.Refresh(t.Context(), text)
+	fails(t, what+", refreshed", err, code)
 }
 
-// refusals is the table of the wire: what goes with a code.
-var refusals = map[middleware.Code]struct {
-	status int
-	kind   string
-}{
-	middleware.CodeBadRequest:         {400, "invalid_request"},
-	middleware.CodeTokenMissing:       {401, ""},
-	middleware.CodeTokenInvalid:       {401, "invalid_token"},
-	middleware.CodeTokenExpired:       {401, "invalid_token"},
-	middleware.CodeTokenRevoked:       {401, "invalid_token"},
-	middleware.CodeRefreshExpired:     {401, "invalid_token"},
-	middleware.CodeTokenReused:        {401, "invalid_token"},
-	middleware.CodeSubjectRefused:     {401, "invalid_token"},
-	middleware.CodeInvalidCredentials: {401, "invalid_credentials"},
-	middleware.CodeLoginTooOld:        {401, "insufficient_user_authentication"},
-	middleware.CodeForbidden:          {403, "insufficient_scope"},
-	middleware.CodeStoreUnavailable:   {503, "temporarily_unavailable"},
-	middleware.CodeServerError:        {500, "server_error"},
-}
-
-// refused checks an answer against the wire's table: status, members and headers, to the letter. The
-// challenge ends with more.
-func (r reply) refused(t testing.TB, code middleware.Code, more ...string) {
+// dead checks that neither token of an answer is good for anything.
+func dead(t testing.TB, what string, auth *middleware.Auth, tokens middleware.Tokens) {
 	t.Helper()
-	fields := map[string]any{}
-	if json.Unmarshal([]byte(r.body), &fields) != nil || fields["code"] != string(code) {
-		t.Errorf("answer %d %q, want code %s", r.status, r.body, code)
-		return
+	if _, err := auth.Verify(t.Context(), tokens.AccessToken); err == nil {
+		t.Errorf("%s: the access token passes", what)
 	}
-	want := refusals[code]
-	description, _ := fields["error_description"].(string)
-	members, challenge, retry := []string{"code", "error", "error_description"}, "", ""
-	switch {
-	case want.kind == "": // RFC 6750 §3.1: no error where no token was sent
-		members, challenge = []string{"code", "error_description"}, `Bearer realm="api"`
-	case want.status == http.StatusUnauthorized:
-		challenge = `Bearer realm="api", error="` + want.kind + `", error_description="` + description + `"`
-	case want.status == http.StatusServiceUnavailable:
-		retry = "1"
-	}
-	challenge += strings.Join(more, "")
-	kind, _ := fields["error"].(string)
-	for _, c := range []struct {
-		what string
-		ok   bool
-	}{
-		{"status", r.status == want.status},
-		{"error", kind == want.kind},
-		{"error_description", description != "" && !strings.ContainsAny(description, `"\`)},
-		{"members", slices.Equal(slices.Sorted(maps.Keys(fields)), members)},
-		{"WWW-Authenticate", strings.Join(r.header.Values("WWW-Authenticate"), "|") == challenge},
-		{"Retry-After", r.header.Get("Retry-After") == retry},
-		{"Content-Type", strings.HasPrefix(r.header.Get("Content-Type"), "application/json")},
-	} {
-		if !c.ok {
-			t.Errorf("%s is not the wire's for %s: %d %s %v", c.what, code, r.status, r.body, r.header)
-		}
-	}
-}
-
-// refusedEverywhere offers a token to every step and every door.
-func refusedEverywhere(t testing.TB, auth *middleware.Auth, site site, text string, code middleware.Code) {
-	t.Helper()
-	for step, call := range steps(auth) {
-		if err := call(t.Context(), text); !hasCode(err, code) {
-			t.Errorf("%s: %v, want %s", step, err, code)
-		}
-	}
-	for _, door := range doors {
-		site.send(door.method, door.path, bearer(text)).refused(t, code)
+	if _, err := auth.Refresh(t.Context(), renewable(tokens)); err == nil {
+		t.Errorf("%s: the session can be refreshed", what)
 	}
 }
 
@@ -410,8 +183,156 @@ func steps(auth *middleware.Auth) map[string]func(ctx context.Context, text stri
 	}
 }
 
-// hasCode reports whether a step failed with the code, and the status that goes with it.
-func hasCode(err error, code middleware.Code) bool {
-	var e *middleware.Error
-	return errors.As(err, &e) && e.Code == code && e.Status == refusals[code].status
+// fleet runs a test in a bubble for both modes: servers made by server share one memory, with a ttl of one minute
+// and a window of one hour.
+func fleet(t *testing.T, test func(t *testing.T, server func(changes ...change) *middleware.Auth)) {
+	t.Helper()
+	for name, mode := range modes {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory := newMemory(t)
+				test(t, func(changes ...change) *middleware.Auth {
+					return newAuth(t, append([]change{mode, func(c *middleware.Config) {
+						c.Store, c.TTL, c.RefreshTTL = memory, time.Minute, time.Hour
+					}}, changes...)...)
+				})
+			})
+		})
+	}
 }
+
+// inPair runs a test in a bubble, with two servers on one store: ttl 1 minute, refresh window 1 hour.
+func inPair(t *testing.T, test func(t *testing.T, auth, other *middleware.Auth), changes ...change) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		memory := newMemory(t)
+		changes := append([]change{pair, func(c *middleware.Config) { c.Store, c.TTL, c.RefreshTTL = memory, time.Minute, time.Hour }}, changes...)
+		test(t, newAuth(t, changes...), newAuth(t, changes...))
+	})
+}
+
+func inBothModes(t *testing.T, name string, play func(t *testing.T, auth *middleware.Auth, s site), changes ...change) {
+	for mode, inMode := range modes {
+		t.Run(name+", "+mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				auth := newAuth(t, inMode, func(c *middleware.Config) {
+					c.TTL, c.RefreshTTL = time.Minute, time.Hour
+					for _, change := range changes {
+						if change != nil {
+							change(c)
+						}
+					}
+				})
+				play(t, auth, direct(t, sharedRoutes(auth)))
+			})
+		})
+	}
+}
+
+func wait(d time.Duration) { <-time.After(d) }
+
+func rounds(short, full int) int {
+	if os.Getenv("GINREFRESH_FULL") != "" {
+		return full
+	}
+	return short
+}
+
+// reloader is a Reload whose answer can be changed while the server runs.
+type reloader struct {
+	answer atomic.Pointer[reloaded]
+	asked  atomic.Value
+}
+
+type reloaded struct {
+	claims any
+	err    error
+}
+
+func (r *reloader) reload(_ context.Context, claims middleware.Claims) (any, error) {
+	r.asked.Store(claims.Subject)
+	answer := r.answer.Load()
+	return answer.claims, answer.err
+}
+
+// A reload is a refresh's second opinion; it can be changed while the server runs.
+func reloading(r *reloader) change { return func(c *middleware.Config) { c.Reload = r.reload } }
+
+// slowReload takes a while for each refresh.
+func slowReload(d time.Duration) change {
+	return func(c *middleware.Config) {
+		c.Reload = func(context.Context, middleware.Claims) (any, error) {
+			wait(d)
+			return nil, nil
+		}
+	}
+}
+
+// journal collects events.
+type journal struct {
+	mu     sync.Mutex
+	events []middleware.Event
+}
+
+func (j *journal) write(_ context.Context, e middleware.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.events = append(j.events, e)
+}
+
+// read takes out what was written.
+func (j *journal) read() []middleware.Event {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	events := j.events
+	j.events = nil
+	return events
+}
+
+// mustPanic checks that a mistake in the program is told at once, by whom and what to do.
+func mustPanic(t *testing.T, name string, call func(), words ...string) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		text := fmt.Sprint(recover())
+		for _, word := range append(words, "middleware: ") {
+			if !strings.Contains(text, word) {
+				t.Errorf("%s panics with %q, want %q in it", name, text, word)
+			}
+		}
+	}()
+	call()
+}
+
+// chain is the text of an error and of all that is behind it.
+func chain(err error) (texts []string) {
+	for ; err != nil; err = errors.Unwrap(err) {
+		texts = append(texts, fmt.Sprintf("%v %+v %#v", err, err, err))
+	}
+	return texts
+}
+
+// silent checks that a text shows no part of a token that would help anybody, and no key.
+func silent(t *testing.T, text string, tokens ...string) {
+	t.Helper()
+	for _, token := range tokens {
+		parts := strings.Split(token, ".")
+		if len(parts) == 3 && (strings.Contains(text, parts[1]) || strings.Contains(text, parts[2])) {
+			t.Errorf("a token shows in %s", text)
+		}
+	}
+	if strings.Contains(text, string(secret)) {
+		t.Errorf("the key shows in %s", text)
+	}
+}
+
+func made[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func second[T any](_ T, err error) error { return err }
+
+const day = 24 * time.Hour

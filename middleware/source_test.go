@@ -2,15 +2,12 @@ package middleware_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/gin-gonic/gin"
 
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
@@ -201,30 +198,27 @@ func TestQueryAnswersArePrivate(t *testing.T) {
 	}
 }
 
-// A guard that looks into forms leaves bodies to the handler.
-func TestFormSourceLeavesTheBody(t *testing.T) {
+// RFC 6750 §2.3 for both kinds of URL that have a token in them.
+func TestURLAnswersArePrivate(t *testing.T) {
 	auth := newAuth(t, sources(spots))
-	r := gin.New()
-	r.POST("/", auth.Required(), func(c *gin.Context) {
-		rest, _ := io.ReadAll(c.Request.Body)
-		c.String(http.StatusOK, "%s %s", c.PostForm("message"), rest)
-	})
-	s := listen(t, r)
+	s := listen(t, sharedRoutes(auth))
 	text := login(t, auth)
-	for what, row := range map[string]struct {
-		edits []edit
-		want  string
-	}{
-		"form":            {[]edit{body(form, "jwt="+text+"&message=hello")}, "hello "},
-		"JSON":            {[]edit{bearer(text), jsonBody(`{"a":1}`)}, ` {"a":1}`},
-		"token elsewhere": {[]edit{bearer(text), body(form, "message=hello")}, " message=hello"},
+	for path, want := range map[string]string{
+		"/in/" + text + "/path":            "private",
+		"/in/a.b.c/path":                   "private",
+		"/required?jwt=" + text:            "private",
+		"/required?jwt=a.b.c":              "private",
+		"/required?jwt=a.b.c&jwt=" + text:  "private",
+		"/required?other=1":                "",
+		"/optional?jwt=":                   "",
+		"/optional?other=" + text + "&jwt": "",
 	} {
-		if got := s.send("POST", "/", row.edits...); got.body != row.want {
-			t.Errorf("%s: the handler sees %d %q, want %q", what, got.status, got.body, row.want)
+		if got := s.send("GET", path).header.Get("Cache-Control"); got != want {
+			t.Errorf("Cache-Control is %q for %.20s, want %q", got, path, want)
 		}
 	}
-	if got := s.send("POST", "/", jsonBody(`{"jwt":"`+text+`"}`)); got.status != http.StatusUnauthorized {
-		t.Errorf("a token in JSON: %d %s", got.status, got.body)
+	if got := s.send("GET", "/required", bearer(text)).header.Get("Cache-Control"); got != "" {
+		t.Errorf("Cache-Control is %q for a token in the header", got)
 	}
 }
 
@@ -256,14 +250,5 @@ func TestSourcesOfRefreshAndLogout(t *testing.T) {
 		s.send("POST", path, bearer(login(t, auth))).refused(t, middleware.CodeTokenMissing)
 		r := s.send("POST", path, func(r *http.Request) { r.Header["X-Token"] = []string{"a.b.c"} }, jsonBody(`{"refresh_token":"`+login(t, auth)+`"}`))
 		r.refused(t, middleware.CodeTokenInvalid)
-	}
-}
-
-func TestR15SourceWithoutName(t *testing.T) {
-	for i, source := range []middleware.Source{{}, middleware.FromHeader("", "Bearer"), middleware.FromCookie(""), middleware.FromQuery(""), middleware.FromForm(""), middleware.FromParam("")} {
-		_, err := middleware.New(newConfig(t, func(c *middleware.Config) { c.Sources = []middleware.Source{middleware.FromQuery("jwt"), source} }))
-		if err == nil || !strings.Contains(err.Error(), "Sources[1]") {
-			t.Errorf("R15: source %d without a name: %v", i, err)
-		}
 	}
 }

@@ -19,9 +19,6 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// The mistakes of the first hour. Each has to end in words that say what to do: in New's error, in the
-// program's log, in the compiler's or vet's output. The configuration's other mistakes are in config_test.go.
-
 // A newcomer is a program with a mistake in it, and what its author sees.
 type newcomer struct {
 	t      *testing.T
@@ -53,17 +50,6 @@ func newNewcomer(t *testing.T, mistake func(*middleware.Config)) *newcomer {
 	}))
 	n.router.POST("/login", auth.LoginHandler)
 	return n
-}
-
-// blackboard is a store that no goroutine outlives, for tests in a synctest bubble; it never forgets anything new.
-type blackboard struct{}
-
-func (blackboard) Get(_ context.Context, keys ...string) ([]string, error) {
-	return make([]string, len(keys)), nil
-}
-
-func (blackboard) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
-	return true, nil
 }
 
 func (n *newcomer) token(id middleware.Identity) middleware.Tokens {

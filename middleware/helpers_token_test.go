@@ -1,0 +1,288 @@
+package middleware_test
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+const ourHeader = `{"alg":"HS256","typ":"JWT"}`
+
+func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+// seal signs two segments as they are.
+func seal(newHash func() hash.Hash, key []byte, header, payload string) string {
+	mac := hmac.New(newHash, key)
+	_, _ = io.WriteString(mac, header+"."+payload)
+	return header + "." + payload + "." + segment(string(mac.Sum(nil)))
+}
+
+// forge signs any header and payload with the genuine secret.
+func forge(header, payload string) string {
+	return seal(sha256.New, secret, segment(header), segment(payload))
+}
+
+// members are a payload's, as JSON.
+type members map[string]string
+
+func membersOf(t testing.TB, text string) members {
+	t.Helper()
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(text, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &raw); err != nil {
+		t.Fatal(err)
+	}
+	m := members{}
+	for name, value := range raw {
+		m[name] = string(value)
+	}
+	return m
+}
+
+func (m members) with(name, value string) members {
+	m = maps.Clone(m)
+	m[name] = value
+	return m
+}
+
+func (m members) without(name string) members {
+	m = maps.Clone(m)
+	delete(m, name)
+	return m
+}
+
+// object writes the members in the order of their names, and then more as it is.
+func (m members) object(more ...string) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		all = append(all, strconv.Quote(name)+":"+m[name])
+	}
+	return "{" + strings.Join(append(all, more...), ",") + "}"
+}
+
+// integer reads a date of a payload.
+func (m members) integer(name string) int64 {
+	n, _ := strconv.ParseInt(m[name], 10, 64)
+	return n
+}
+
+// sid is the session's id, without the quotes.
+func (m members) sid() string { return strings.Trim(m["sid"], `"`) }
+
+// headerOf reads a token's header.
+func headerOf(t testing.TB, text string) map[string]any {
+	t.Helper()
+	head, _, _ := strings.Cut(text, ".")
+	var fields map[string]any
+	if object, err := base64.RawURLEncoding.DecodeString(head); err != nil || json.Unmarshal(object, &fields) != nil {
+		t.Fatalf("the header is %q, %v", head, err)
+	}
+	return fields
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// aged is the token as it would be had its session begun so much earlier.
+func aged(t testing.TB, text string, age time.Duration) string {
+	t.Helper()
+	m := membersOf(t, text)
+	sid := m.sid()
+	for _, date := range []string{"iat", "exp", "auth_time", "refresh_exp"} {
+		m[date] = strconv.FormatInt(m.integer(date)-int64(age/time.Second), 10)
+	}
+	issued, err := strconv.ParseInt(strings.TrimPrefix(strings.Trim(m["jti"], `"`), sid+"."), 36, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m["jti"] = strconv.Quote(sid + "." + strconv.FormatInt(issued-age.Microseconds(), 36))
+	return forge(ourHeader, m.object())
+}
+
+// backdated is the token as it would be had its session begun so much earlier, whatever its kind.
+func backdated(t testing.TB, text string, age time.Duration) string {
+	t.Helper()
+	m := membersOf(t, text)
+	for _, date := range []string{"iat", "exp", "auth_time", "refresh_exp"} {
+		if _, there := m[date]; there {
+			m[date] = strconv.FormatInt(m.integer(date)-int64(age/time.Second), 10)
+		}
+	}
+	return resigned(text, m)
+}
+
+// resigned is a token with its own header and other members.
+func resigned(text string, m members) string {
+	head, _, _ := strings.Cut(text, ".")
+	return seal(sha256.New, secret, head, segment(m.object()))
+}
+
+// almostExpired leaves a token of one hour 30 seconds to live, less than AutoRefresh's minute.
+const almostExpired = time.Hour - 30*time.Second
+
+// A forger offers changed tokens to an Auth.
+type forger struct {
+	*testing.T
+	auth    *middleware.Auth
+	site    site
+	genuine string
+	members members
+}
+
+func newForger(t *testing.T, changes ...change) forger {
+	t.Helper()
+	auth := newAuth(t, changes...)
+	genuine := login(t, auth)
+	for range 3 { // a token that was seen before may be remembered: that must not open the door to its likes
+		verify(t, auth, genuine)
+	}
+	return forger{t, auth, direct(t, routes(auth)), genuine, membersOf(t, genuine)}
+}
+
+// refuses offers forgeries by name. None may be accepted anywhere, and the genuine token must be none the worse.
+func (f forger) refuses(rule string, forgeries map[string]string) {
+	f.Helper()
+	for name, text := range forgeries {
+		f.Run(name, func(t *testing.T) {
+			defer func() {
+				if t.Failed() {
+					t.Logf("%s: %q", rule, text)
+				}
+			}()
+			refusedEverywhere(t, f.auth, f.site, text, middleware.CodeTokenInvalid)
+		})
+	}
+	verify(f, f.auth, refresh(f, f.auth, f.genuine))
+}
+
+// accepts is the other side: without it a table of refusals could refuse for a reason of its own.
+func (f forger) accepts(rule string, tokens map[string]string) {
+	f.Helper()
+	for name, text := range tokens {
+		claims, err := f.auth.Verify(f.Context(), text)
+		if err != nil || claims.Subject != "admin" {
+			f.Errorf("%s: %s: %v, subject %q, want it to be accepted", rule, name, err, claims.Subject)
+		}
+	}
+}
+
+// forgeAll signs each payload, or each header where the payload is the same.
+func forgeAll(texts map[string]string, forge func(text string) string) map[string]string {
+	forged := map[string]string{}
+	for name, text := range texts {
+		forged[name] = forge(text)
+	}
+	return forged
+}
+
+func asPayload(payload string) string { return forge(ourHeader, payload) }
+
+func numbered(n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf(`"own%d":%d`, i, i))
+	}
+	return all
+}
+
+const maxToken = 8 << 10
+
+// notDates are no NumericDate that could be meant (RFC 7519 §2).
+var notDates = map[string]string{
+	"null":         `null`,
+	"true":         `true`,
+	"a string":     `"4102444800"`,
+	"a list":       `[4102444800]`,
+	"an object":    `{}`,
+	"negative":     `-1`,
+	"very small":   `-9223372036854775808`,
+	"beyond int64": `9223372036854775808`,
+	"wraps":        `18446744073709551617`,
+	"huge":         `1e30`,
+	"beyond float": `1e400`,
+}
+
+// zeros are read as "no exp" by some libraries.
+var zeros = map[string]string{"zero": `0`, "minus zero": `-0`, "0.0": `0.0`, "half a second": `0.5`, "zero e": `0e9`}
+
+// notStrings cannot be a name or an id.
+var notStrings = map[string]string{"null": `null`, "a number": `1`, "a list": `["admin"]`, "an object": `{"a":"admin"}`, "false": `false`, "empty": `""`}
+
+// own is a set of claims that is hard to carry.
+type own struct {
+	Large    int64           `json:"large"`
+	Larger   uint64          `json:"larger"`
+	Negative int64           `json:"negative"`
+	Fraction float64         `json:"fraction"`
+	Text     string          `json:"text"`
+	Nested   map[string]any  `json:"nested"`
+	List     []string        `json:"list"`
+	Empty    struct{}        `json:"empty"`
+	Nil      *int            `json:"nil"`
+	Raw      json.RawMessage `json:"raw"`
+	Odd      int             `json:"ключ <a&b> ключ"`
+}
+
+type role struct{ Role string }
+
+var hard = own{
+	Large: math.MaxInt64, Larger: math.MaxUint64, Negative: math.MinInt64, Fraction: 0.1,
+	Text:   "<script>&amp;</script> \"quoted\" \\ / \u2028\u2029 \x00\x1f\x7f äöü 漢字 🙂 \ufffd",
+	Nested: map[string]any{"sub": "root", "exp": json.Number("9007199254740993"), "a": []any{nil, true, "}]{[", json.Number("1e400")}},
+	List:   []string{}, Raw: json.RawMessage(`{"b":1,"a":2.50}`), Odd: 1,
+}
+
+// ownJSON is what encoding/json makes of claims, an empty object of nothing.
+func ownJSON(t testing.TB, claims any) []byte {
+	t.Helper()
+	object, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(object) == "null" {
+		return []byte("{}")
+	}
+	return object
+}
+
+func decoded(t testing.TB, object []byte) (v any) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(object))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func decodedClaims(t testing.TB, claims middleware.Claims) (v any) {
+	t.Helper()
+	if err := claims.Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+var reservedNames = []string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp"}

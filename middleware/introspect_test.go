@@ -1,0 +1,183 @@
+package middleware_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+func TestIntrospect(t *testing.T) {
+	for mode, inMode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				auth := newAuth(t, inMode, noGrace, func(c *middleware.Config) {
+					c.TTL, c.RefreshTTL, c.Issuer, c.Audience = time.Minute, time.Hour, "https://we.example", "api"
+				})
+				s := direct(t, sharedRoutes(auth))
+				first := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "active_since": 2000}})
+				for _, text := range []string{first.AccessToken, renewable(first)} {
+					fields := introspected(t, s, text)
+					for name, value := range membersOf(t, text) {
+						if got, err := json.Marshal(fields[name]); err != nil || string(got) != value {
+							t.Errorf("%s is %s, want %s", name, got, value)
+						}
+					}
+					delete(fields, "active")
+					delete(fields, "token_type")
+					if len(fields) != len(membersOf(t, text)) {
+						t.Errorf("the answer has %v as well", slices.Sorted(maps.Keys(fields)))
+					}
+				}
+				foreign := begin(t, newAuth(t, inMode, func(c *middleware.Config) { c.Issuer = "https://they.example" }), middleware.Identity{})
+				for _, text := range []string{"garbage", first.AccessToken + "A", foreign.AccessToken, renewable(foreign)} {
+					inactive(t, "not ours", s, text)
+				}
+				second := renew(t, auth, first)
+				inactive(t, "a replaced token", s, renewable(first))
+				introspected(t, s, second.AccessToken)
+
+				wait(time.Minute)
+				inactive(t, "an expired access token", s, second.AccessToken)
+				if mode == "pair" {
+					introspected(t, s, second.RefreshToken)
+				}
+				third := renew(t, auth, second)
+				introspected(t, s, third.AccessToken)
+				if err := auth.Logout(t.Context(), third.AccessToken); err != nil {
+					t.Fatal(err)
+				}
+				inactive(t, "logged out", s, third.AccessToken)
+				inactive(t, "logged out", s, renewable(third))
+
+				late := begin(t, auth, middleware.Identity{})
+				wait(time.Hour)
+				inactive(t, "after the window", s, renewable(late))
+			})
+		})
+	}
+}
+
+// introspected is the answer for an active token. A refresh token has no token_type (RFC 6749 §5.1).
+func introspected(t *testing.T, s site, text string) map[string]any {
+	t.Helper()
+	r := s.send("POST", "/introspect", tokenForm(text))
+	r.notStored(t)
+	fields := r.fields(t)
+	want := any("Bearer")
+	if headerOf(t, text)["typ"] == "refresh+jwt" {
+		want = nil
+	}
+	if r.status != http.StatusOK || fields["active"] != true || fields["token_type"] != want {
+		t.Fatalf("an active token is answered %d %s", r.status, r.body)
+	}
+	return fields
+}
+
+func inactive(t *testing.T, what string, s site, text string) {
+	t.Helper()
+	r := s.send("POST", "/introspect", tokenForm(text))
+	if r.status != http.StatusOK || r.body != `{"active":false}` || r.header.Get("WWW-Authenticate") != "" {
+		t.Errorf("RFC 7662 §2.2: %s: %d %s %v, want it to be inactive and no more", what, r.status, r.body, r.header)
+	}
+	r.notStored(t)
+}
+
+// A refresh token of pair mode is no token of one-token mode.
+func TestIntrospectAcrossModes(t *testing.T) {
+	single := newAuth(t)
+	inactive(t, "a pair's refresh token in one-token mode", direct(t, sharedRoutes(single)), begin(t, newAuth(t, pair), middleware.Identity{}).RefreshToken)
+}
+
+// No claim of the application can say that a token is active, or of another type.
+func TestIntrospectionMembersAreNotClaims(t *testing.T) {
+	for mode, inMode := range modes {
+		auth := newAuth(t, inMode)
+		s := listen(t, sharedRoutes(auth))
+		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"active": false, "token_type": "N_A", "scope": "read", "client_id": "app", "username": "Admin"}})
+		for _, text := range []string{tokens.AccessToken, renewable(tokens)} {
+			fields := introspected(t, s, text)
+			if fmt.Sprintf("%v %v %v", fields["scope"], fields["client_id"], fields["username"]) != "read app Admin" {
+				t.Errorf("%s: the answer is %v", mode, fields)
+			}
+		}
+		tokens = begin(t, auth, middleware.Identity{Claims: gin.H{"active": true}})
+		if err := auth.Logout(t.Context(), tokens.AccessToken); err != nil {
+			t.Fatal(err)
+		}
+		inactive(t, "logged out, with a claim named active", s, tokens.AccessToken)
+	}
+}
+
+// A service that introspects whatever it receives as a bearer token must not be told that a refresh token is good.
+func TestIntrospectionOfRefreshTokensNeedsTheHint(t *testing.T) {
+	for mode, inMode := range modes {
+		auth := newAuth(t, inMode, noGrace)
+		s := listen(t, sharedRoutes(auth))
+		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"token_type": "Bearer"}})
+		for hint, edit := range map[string]func(text string) edit{
+			"":                       func(text string) edit { return body(form, "token="+text) },
+			"access_token":           func(text string) edit { return body(form, "token="+text+"&token_type_hint=access_token") },
+			"unknown":                func(text string) edit { return body(form, "token_type_hint=pop&token="+text) },
+			"another case":           func(text string) edit { return body(form, "token_type_hint=Refresh_Token&token="+text) },
+			"refresh_token":          func(text string) edit { return body(form, "token_type_hint=refresh_token&token="+text) },
+			"refresh_token, behind":  func(text string) edit { return body(form, "token="+text+"&token_type_hint=refresh_token") },
+			"refresh_token, in JSON": func(text string) edit { return jsonBody(`{"token":"` + text + `","token_type_hint":"refresh_token"}`) },
+			"unknown, in JSON":       func(text string) edit { return jsonBody(`{"token_type_hint":"jwt","token":"` + text + `"}`) },
+			"in the URL": func(text string) edit {
+				return func(r *http.Request) { r.URL.RawQuery = "token_type_hint=refresh_token"; body(form, "token="+text)(r) }
+			},
+		} {
+			r := s.send("POST", "/introspect", edit(tokens.AccessToken))
+			if fields := r.fields(t); fields["active"] != true || fields["token_type"] != "Bearer" {
+				t.Errorf("%s: an access token with the hint %q: %s", mode, hint, r.body)
+			}
+			if tokens.RefreshToken == "" {
+				continue
+			}
+			r = s.send("POST", "/introspect", edit(tokens.RefreshToken))
+			fields := r.fields(t)
+			if !strings.HasPrefix(hint, "refresh_token") {
+				if r.body != `{"active":false}` {
+					t.Errorf("a refresh token with the hint %q: %s", hint, r.body)
+				}
+				continue
+			}
+			if _, typed := fields["token_type"]; fields["active"] != true || fields["sub"] != "admin" || typed {
+				t.Errorf("a refresh token with the hint %q: %s", hint, r.body)
+			}
+		}
+		// Active means that it could be refreshed.
+		renew(t, auth, tokens)
+		inactive(t, "a replaced token", s, renewable(tokens))
+	}
+}
+
+// A hint that cannot be read is an error in a question, and none in a logout.
+func TestIntrospectionHintIsReadStrictly(t *testing.T) {
+	for name, edit := range map[string]func(text string) edit{
+		"twice": func(text string) edit {
+			return body(form, "token="+text+"&token_type_hint=a&token_type_hint=refresh_token")
+		},
+		"JSON, a number": func(text string) edit { return jsonBody(`{"token":"` + text + `","token_type_hint":1}`) },
+		"JSON, null":     func(text string) edit { return jsonBody(`{"token":"` + text + `","token_type_hint":null}`) },
+	} {
+		auth := newAuth(t, pair)
+		s := listen(t, sharedRoutes(auth))
+		tokens := begin(t, auth, middleware.Identity{})
+		s.send("POST", "/introspect", edit(tokens.RefreshToken)).refused(t, middleware.CodeBadRequest)
+		if r := s.send("POST", "/revoke", edit(tokens.RefreshToken)); r.status != http.StatusOK {
+			t.Errorf("%s: the revocation is answered %d %s", name, r.status, r.body)
+		}
+		verifies(t, name, auth, tokens.AccessToken, middleware.CodeTokenRevoked)
+	}
+}

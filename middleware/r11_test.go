@@ -1,0 +1,177 @@
+package middleware_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// A logout whose client has gone before anything was asked counts too.
+func TestR11ALogoutOfAClientThatHasGone(t *testing.T) {
+	auth := newAuth(t)
+	tokens := begin(t, auth, middleware.Identity{})
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	fails(t, "R11", auth.Logout(gone, tokens.AccessToken), "")
+	dead(t, "R11", auth, tokens)
+}
+
+// A real connection that breaks while the store is asked.
+func TestR11ALogoutWhoseConnectionBreaks(t *testing.T) {
+	s := &blocking{Store: newMemory(t), asked: make(chan struct{}), proceed: make(chan struct{})}
+	auth := newAuth(t, func(c *middleware.Config) { c.Store = s })
+	text := login(t, auth)
+	s.armed = true
+	noticed, done := make(chan struct{}), make(chan struct{})
+	r := gin.New()
+	r.POST("/logout", func(c *gin.Context) {
+		defer close(done)
+		context.AfterFunc(c.Request.Context(), func() { close(noticed) })
+		auth.LogoutHandler(c)
+	})
+	server := httptest.NewServer(r)
+	defer server.Close()
+	ctx, hangUp := context.WithCancel(t.Context())
+	request := made(http.NewRequestWithContext(ctx, "POST", server.URL+"/logout", nil))
+	request.Header.Set("Authorization", "Bearer "+text)
+	go func() {
+		<-s.asked
+		hangUp()
+	}()
+	if _, err := server.Client().Do(request); err == nil {
+		t.Fatal("the client did not hang up")
+	}
+	<-noticed
+	close(s.proceed)
+	<-done
+	verifies(t, "R11", auth, text, middleware.CodeTokenRevoked)
+}
+
+// blocking holds the first read until the test lets it go on.
+type blocking struct {
+	middleware.Store
+	armed          bool
+	asked, proceed chan struct{}
+	once           sync.Once
+}
+
+func (s *blocking) Get(ctx context.Context, keys ...string) ([]string, error) {
+	if s.armed {
+		s.once.Do(func() { close(s.asked) })
+		select {
+		case <-s.proceed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return s.Store.Get(ctx, keys...)
+}
+
+func (s *blocking) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
+}
+
+// After the deadline an access token may live yet, and can be logged out.
+func TestR11LogoutUntilTheLastTokenIsDead(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server()
+		first := begin(t, auth, middleware.Identity{})
+		wait(time.Hour - time.Microsecond)
+		last := renew(t, auth, first)
+		wait(30 * time.Second)
+		verifies(t, "R9: after the deadline", auth, last.AccessToken, "")
+		fails(t, "R11: logout after the deadline", auth.Logout(t.Context(), renewable(first)), "")
+		verifies(t, "R11", auth, last.AccessToken, middleware.CodeTokenRevoked)
+	})
+}
+
+func TestR11PairLogoutUntilTheLastTokenIsDead(t *testing.T) {
+	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
+		first := begin(t, auth, middleware.Identity{})
+		wait(time.Hour - time.Microsecond)
+		last := renew(t, auth, first)
+		wait(time.Minute - time.Second)
+		verifies(t, "R9: the last access token outlives the window", auth, last.AccessToken, "")
+		for what, text := range map[string]string{"an expired access token": first.AccessToken, "the first refresh token": first.RefreshToken} {
+			fails(t, "R11: "+what+" while the last access token lives", auth.Logout(t.Context(), text), "")
+		}
+		verifies(t, "R11: the last access token", auth, last.AccessToken, middleware.CodeTokenRevoked)
+		wait(time.Second + time.Microsecond)
+		for what, text := range map[string]string{"an access token": last.AccessToken, "a refresh token": last.RefreshToken} {
+			fails(t, "R11: "+what+" when all tokens are dead", auth.Logout(t.Context(), text), middleware.CodeRefreshExpired)
+		}
+	})
+}
+
+func TestR11PairLogoutWithEitherKillsBoth(t *testing.T) {
+	type pairs = []middleware.Tokens
+	for name, row := range map[string]struct {
+		with func(all pairs) string
+		late time.Duration
+	}{
+		"access token":           {func(all pairs) string { return all[2].AccessToken }, 0},
+		"refresh token":          {func(all pairs) string { return all[2].RefreshToken }, 0},
+		"expired access token":   {func(all pairs) string { return all[2].AccessToken }, 30 * time.Minute},
+		"refresh token in grace": {func(all pairs) string { return all[1].RefreshToken }, 0},
+		"replaced refresh token": {func(all pairs) string { return all[0].RefreshToken }, 30 * time.Minute},
+		"older access token":     {func(all pairs) string { return all[0].AccessToken }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inPair(t, func(t *testing.T, auth, other *middleware.Auth) {
+				all := pairs{begin(t, auth, middleware.Identity{})}
+				for range 2 {
+					all = append(all, renew(t, auth, all[len(all)-1]))
+				}
+				apart := begin(t, auth, middleware.Identity{})
+				wait(row.late)
+				for range 2 { // twice is fine
+					if err := auth.Logout(t.Context(), row.with(all)); err != nil {
+						t.Errorf("R11: logout with the %s: %v", name, err)
+					}
+				}
+				refused := middleware.CodeTokenRevoked
+				if row.late > 0 {
+					refused = middleware.CodeTokenExpired
+				}
+				for i, tokens := range all {
+					for where, server := range map[string]*middleware.Auth{"this": auth, "the other": other} {
+						verifies(t, fmt.Sprintf("R11: access token %d at %s server", i, where), server, tokens.AccessToken, refused)
+						refreshes(t, fmt.Sprintf("R11: refresh token %d at %s server", i, where), server, tokens.RefreshToken, middleware.CodeTokenRevoked)
+					}
+				}
+				verifies(t, "another session", other, renew(t, other, apart).AccessToken, "")
+			})
+		})
+	}
+}
+
+// The login server gives thirty days, another server has fourteen configured: a logout there with the access token
+// must be remembered for as long as the session lives.
+func TestR11PairLogoutIsRememberedForTheSessionsWindow(t *testing.T) {
+	const days = 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		memory := newMemory(t)
+		window := func(d time.Duration) *middleware.Auth {
+			return newAuth(t, pair, func(c *middleware.Config) { c.Store, c.RefreshTTL = memory, d })
+		}
+		month, fortnight := window(30*days), window(14*days)
+		tokens := begin(t, month, middleware.Identity{})
+		if !tokens.Claims.RefreshUntil.Equal(tokens.RefreshUntil) || membersOf(t, tokens.AccessToken)["refresh_exp"] == "" {
+			t.Errorf("R11: the access token has the deadline %v, want %v", tokens.Claims.RefreshUntil, tokens.RefreshUntil)
+		}
+		fails(t, "logout", fortnight.Logout(t.Context(), tokens.AccessToken), "")
+		wait(15 * days)
+		refreshes(t, "R11: after the other server's window", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
+		wait(15*days - time.Second)
+		refreshes(t, "R11: at the end of its own", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
+	})
+}

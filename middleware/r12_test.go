@@ -1,0 +1,158 @@
+package middleware_test
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// Another server's clock may be a second behind the one that revoked first: its cutoff must not be the earlier one.
+func TestR12EachRevocationEndsTheLoginsBeforeIt(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		a, b := server(), server()
+		for range 4 { // all of it in one moment
+			between := begin(t, b, middleware.Identity{})
+			if err := a.RevokeSubject(t.Context(), "admin"); err != nil {
+				t.Fatal(err)
+			}
+			dead(t, "R12", b, between)
+			between = begin(t, a, middleware.Identity{})
+			verifies(t, "R12: the login after it", b, between.AccessToken, "")
+			if err := b.RevokeSubject(t.Context(), "admin"); err != nil {
+				t.Fatal(err)
+			}
+			dead(t, "R12: the second revocation", a, between)
+		}
+	})
+}
+
+// A login that was checked against the old password must not survive the change of it, whichever server it is at.
+func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
+	for name, sameServer := range map[string]bool{"one server": true, "two servers": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory, db := newMemory(t), &changing{password: "old", slow: 300 * time.Millisecond}
+				with := func(c *middleware.Config) { c.Store, c.Authenticate = memory, db.authenticate }
+				auth := newAuth(t, with)
+				revoking := auth
+				if !sameServer {
+					revoking = newAuth(t, with)
+				}
+				s := direct(t, routes(auth))
+				var answer reply
+				var wg sync.WaitGroup
+				wg.Go(func() { answer = s.send("POST", "/login?password=old") })
+				wait(100 * time.Millisecond)
+				db.set("new")
+				if err := revoking.RevokeSubject(t.Context(), "admin"); err != nil {
+					t.Fatal(err)
+				}
+				wg.Wait()
+				answer.refused(t, middleware.CodeStoreUnavailable)
+				s.send("POST", "/login?password=old").refused(t, middleware.CodeInvalidCredentials)
+				retry := s.send("POST", "/login?password=new")
+				if sameServer { // it knows the order of what it did
+					s.send("GET", "/required", bearer(retry.token(t))).passed(t, "admin")
+				}
+				wait(2 * time.Second)
+				s.send("GET", "/required", bearer(s.send("POST", "/login?password=new").token(t))).passed(t, "admin")
+			})
+		})
+	}
+}
+
+// The revocation is under way for longer than its cutoff is ahead, and the login is answered before it takes effect.
+func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory, db := newMemory(t), &changing{password: "old", slow: 1500 * time.Millisecond}
+		auth := newAuth(t, func(c *middleware.Config) { c.Store, c.Authenticate = memory, db.authenticate })
+		slow := newAuth(t, func(c *middleware.Config) {
+			c.Store, c.StoreTimeout = &lateSwap{memory, 2 * time.Second}, 5*time.Second
+		})
+		s := direct(t, routes(auth))
+		var answer reply
+		var wg sync.WaitGroup
+		wg.Go(func() { answer = s.send("POST", "/login?password=old") })
+		wait(100 * time.Millisecond)
+		db.set("new")
+		if err := slow.RevokeSubject(t.Context(), "admin"); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		s.send("GET", "/required", bearer(answer.token(t))).refused(t, middleware.CodeTokenRevoked)
+	})
+}
+
+// changing is a database with a password, and an Authenticate that reads it and then takes its time.
+type changing struct {
+	mu       sync.Mutex
+	password string
+	slow     time.Duration
+}
+
+func (d *changing) set(password string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.password = password
+}
+
+func (d *changing) authenticate(c *gin.Context) (middleware.Identity, error) {
+	d.mu.Lock()
+	password := d.password
+	d.mu.Unlock()
+	wait(d.slow)
+	if c.Query("password") != password {
+		return middleware.Identity{}, middleware.ErrRefused
+	}
+	return middleware.Identity{Subject: "admin"}, nil
+}
+
+// On the server that revoked, a login right after works at once, also through LoginHandler.
+func TestR12ALoginRightAfterARevocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auth := newAuth(t)
+		s := direct(t, routes(auth))
+		for range 3 {
+			if err := auth.RevokeSubject(t.Context(), "admin"); err != nil {
+				t.Fatal(err)
+			}
+			s.send("GET", "/required", bearer(s.send("POST", "/login?user=admin").token(t))).passed(t, "admin")
+		}
+	})
+}
+
+// R12 in pair mode: with either token, and of all sessions both tokens.
+func TestR12PairLogoutAll(t *testing.T) {
+	for name, with := range map[string]func(middleware.Tokens) string{
+		"access token":  func(tokens middleware.Tokens) string { return tokens.AccessToken },
+		"refresh token": renewable,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inPair(t, func(t *testing.T, auth, other *middleware.Auth) {
+				mine, elsewhere := begin(t, auth, middleware.Identity{}), begin(t, other, middleware.Identity{})
+				alice := begin(t, auth, middleware.Identity{Subject: "alice"})
+				s := direct(t, sharedRoutes(auth))
+				s.send("POST", "/logout/all", bearer(with(mine))).accepted(t, "/logout/all")
+				for _, tokens := range []middleware.Tokens{mine, elsewhere} {
+					verifies(t, "R12", other, tokens.AccessToken, middleware.CodeTokenRevoked)
+					refreshes(t, "R12", other, tokens.RefreshToken, middleware.CodeTokenRevoked)
+				}
+				verifies(t, "R12: another subject", other, renew(t, other, alice).AccessToken, "")
+				again := begin(t, other, middleware.Identity{})
+				verifies(t, "R12: a login right after", auth, renew(t, auth, again).AccessToken, "")
+			})
+		})
+	}
+	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
+		tokens := begin(t, auth, middleware.Identity{})
+		wait(time.Minute)
+		s := direct(t, sharedRoutes(auth))
+		s.send("POST", "/logout/all", bearer(tokens.AccessToken)).refused(t, middleware.CodeTokenExpired)
+		s.send("POST", "/logout/all", bearer(tokens.RefreshToken)).accepted(t, "/logout/all")
+	})
+}

@@ -1,0 +1,128 @@
+package middleware_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// No text makes a step panic, and none is accepted that we did not sign.
+func FuzzDecode(f *testing.F) {
+	auth := newAuth(f)
+	genuine := login(f, auth)
+	m := membersOf(f, genuine)
+	parts := strings.Split(genuine, ".")
+	for _, text := range []string{
+		genuine, "", ".", "..", genuine + ".", genuine + "=", genuine[:len(genuine)-1], parts[0] + "." + parts[1] + ".",
+		segment(`{"alg":"none","typ":"JWT"}`) + "." + parts[1] + ".", genuine + "\n", parts[1] + "." + parts[0] + "." + parts[2],
+		forge(ourHeader, m.object(`"SUB":"root"`)), forge(ourHeader, m.object(`"sub":"root"`)), forge(`{"alg":"HS256","typ":"JWT","crit":[]}`, m.object()),
+		forge(`{"typ":"JWT","alg":"HS256"}`, m.with("exp", "4102444800.5").object()), forge(`null`, `null`), strings.Repeat("A", maxToken+1),
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		claims, err := auth.Verify(t.Context(), text)
+		if err != nil {
+			if !hasCode(err, middleware.CodeTokenInvalid) && !hasCode(err, middleware.CodeTokenExpired) {
+				t.Fatalf("Verify: %v", err)
+			}
+			return
+		}
+		signed, signature, _ := cutLast(text, ".")
+		mac := hmac.New(sha256.New, secret)
+		_, _ = io.WriteString(mac, signed)
+		if got, err := base64.RawURLEncoding.Strict().DecodeString(signature); err != nil || !hmac.Equal(got, mac.Sum(nil)) {
+			t.Fatalf("R1: accepted %q, which we did not sign", text)
+		}
+		agreesWithGolangJWT(t, text, claims)
+	})
+}
+
+// With a genuine signature on any header and payload: no panic, and what is accepted reads as golang-jwt
+// reads it; its successor too.
+func FuzzDecodeSigned(f *testing.F) {
+	m := membersOf(f, login(f, newAuth(f))).with("exp", "4102444800").with("refresh_exp", "4102444800")
+	for _, header := range []string{ourHeader, `{"typ":"JWT","alg":"HS256","x":[{"a":"}"}]}`, `{"alg":"none","typ":"JWT"}`, `{"alg":"HS256","typ":"refresh+jwt"}`} {
+		for _, payload := range []string{
+			m.object(), m.object(`"SUB":"root"`), m.object(`"sub":"root"`), m.object(`"\u0073ub":"root"`), m.with("aud", `["a",null]`).object(),
+			m.with("exp", "4.1024448e9").object(), m.with("exp", "4102444800.999").object(), m.with("exp", "0").object(), m.with("nbf", "1.5").object(),
+			m.with("sub", `"a\ud800"`).object(), m.object(`"own":{"a":[1e400,"\u2028"]}`), m.object("\"own\":\"\xff\""), m.object() + " x", `[]`, `null`, ``,
+			m.with("exp", "9223372036854775807").object(),
+		} {
+			f.Add(header, payload)
+		}
+	}
+	f.Fuzz(func(t *testing.T, header, payload string) {
+		auth := newAuth(t) // a new blacklist: what one input used up must not shield the next
+		text := forge(header, payload)
+		claims, err := auth.Verify(t.Context(), text)
+		if err != nil {
+			return
+		}
+		agreesWithGolangJWT(t, text, claims)
+		if written, err := claims.MarshalJSON(); err != nil || string(written) != payload {
+			t.Fatalf("MarshalJSON gives %q, %v, want %q", written, err, payload)
+		}
+		if tokens, err := auth.Refresh(t.Context(), text); err == nil {
+			agreesWithGolangJWT(t, tokens.AccessToken, tokens.Claims)
+		}
+	})
+}
+
+// strict is golang-jwt as careful as it can be told to be, but that clocks may differ (R2).
+var strict = jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}), jwt.WithStrictDecoding(), jwt.WithExpirationRequired(),
+	jwt.WithIssuedAt(), jwt.WithLeeway(30*time.Second), jwt.WithJSONNumber())
+
+func ourKey(*jwt.Token) (any, error) { return secret, nil }
+
+// agreesWithGolangJWT checks a token that we accept against the strictest settings of golang-jwt.
+func agreesWithGolangJWT(t *testing.T, text string, claims middleware.Claims) {
+	t.Helper()
+	theirs, err := strict.Parse(text, ourKey)
+	if err != nil {
+		t.Fatalf("R1: accepted %q, but golang-jwt says: %v", text, err)
+	}
+	subject, _ := theirs.Claims.GetSubject()
+	exp, err := theirs.Claims.GetExpirationTime()
+	if subject != claims.Subject || err != nil || exp == nil || !exp.Equal(claims.ExpiresAt) {
+		t.Fatalf("R1: we read %q until %v, golang-jwt %q until %v", claims.Subject, claims.ExpiresAt, subject, exp)
+	}
+}
+
+func TestInterop(t *testing.T) {
+	auth := newAuth(t, func(c *middleware.Config) { c.Issuer, c.Audience = "https://we.example", "api" })
+	text := issue(t, auth, middleware.Identity{Subject: "admin", Claims: hard})
+	for range 2 {
+		theirs, err := jwt.Parse(text, ourKey, jwt.WithValidMethods([]string{"HS256"}), jwt.WithStrictDecoding(), jwt.WithExpirationRequired(),
+			jwt.WithIssuedAt(), jwt.WithIssuer("https://we.example"), jwt.WithAudience("api"), jwt.WithSubject("admin"), jwt.WithJSONNumber())
+		if err != nil {
+			t.Fatal("golang-jwt refuses our token:", err)
+		}
+		if theirs.Header["typ"] != "JWT" || theirs.Header["kid"] != nil {
+			t.Errorf("the header is %v", theirs.Header)
+		}
+		text = refresh(t, auth, text)
+	}
+
+	m := jwt.MapClaims{}
+	for name, value := range membersOf(t, text) {
+		m[name] = json.RawMessage(value)
+	}
+	made, err := jwt.NewWithClaims(jwt.SigningMethodHS256, m).SignedString(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claims := verify(t, auth, made); !reflect.DeepEqual(decodedClaims(t, claims), decoded(t, ownJSON(t, hard))) {
+		t.Errorf("a token that golang-jwt made reads %v", decodedClaims(t, claims))
+	}
+}

@@ -1,0 +1,205 @@
+package middleware_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// A refresh that loses the swap to another server's gives what that one gave; and Reload is asked once.
+func TestR6LostSwapInBothModes(t *testing.T) {
+	for mode, inMode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			asked := 0
+			store := &faulty{Store: newMemory(t)}
+			shared := func(c *middleware.Config) {
+				c.Store = store
+				c.Reload = func(_ context.Context, claims middleware.Claims) (any, error) {
+					asked++
+					return gin.H{"role": "admin"}, nil
+				}
+			}
+			auth, other := newAuth(t, inMode, shared), newAuth(t, inMode, shared)
+			first := begin(t, auth, middleware.Identity{})
+			var theirs middleware.Tokens
+			store.fault.Store(&fault{swap: func(context.Context) (bool, error) {
+				store.fault.Store(nil)
+				theirs = renew(t, other, first)
+				return true, nil
+			}})
+			ours := renew(t, auth, first)
+			if ours.AccessToken != theirs.AccessToken || ours.RefreshToken != theirs.RefreshToken || asked != 2 {
+				t.Errorf("R6: the loser of the swap gives %+v after %d calls of Reload, the winner %+v", ours.Claims, asked, theirs.Claims)
+			}
+		})
+	}
+}
+
+// A page fires twenty refreshes with whatever cookie it has at the moment: they are one swap, and none is a theft.
+func TestR6aOneSwapPerGrace(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth, other := server(), server()
+		first := begin(t, auth, middleware.Identity{})
+		second := renew(t, auth, first)
+		if second.Claims.ID == first.Claims.ID {
+			t.Fatal("R6: the first refresh after a login swaps")
+		}
+		for range 5 {
+			wait(2 * time.Second)
+			for _, text := range []string{renewable(second), renewable(first)} {
+				again, err := other.Refresh(t.Context(), text)
+				if err != nil || again.AccessToken != second.AccessToken || again.RefreshToken != second.RefreshToken {
+					t.Fatalf("R6a: a refresh within the grace gives %v, %v, want the same token again", again.Claims.ID, err)
+				}
+			}
+		}
+		wait(time.Millisecond)
+		third := renew(t, auth, second)
+		if third.Claims.ID == second.Claims.ID {
+			t.Error("R6: after the grace the token is swapped")
+		}
+		refreshes(t, "R8: the first token, long after its grace", auth, renewable(first), middleware.CodeTokenReused)
+	})
+}
+
+// A token whose answer would be dead already is swapped.
+func TestR6aADeadAnswerIsNotRepeated(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server(func(c *middleware.Config) { c.TTL = 3 * time.Second })
+		second := renew(t, auth, begin(t, auth, middleware.Identity{}))
+		wait(3*time.Second - time.Millisecond)
+		if again := renew(t, auth, second); again.Claims.ID != second.Claims.ID {
+			t.Error("R6a: a token that lives is swapped within the grace")
+		}
+		wait(time.Millisecond)
+		if third := renew(t, auth, second); third.Claims.ID == second.Claims.ID {
+			t.Error("R6a: the answer is a dead token")
+		}
+	})
+}
+
+// Own claims are those of now, also in a token that is returned again.
+func TestR6aReloadsTheClaims(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		n := 0
+		auth := server(func(c *middleware.Config) {
+			c.Reload = func(context.Context, middleware.Claims) (any, error) { n++; return gin.H{"n": n}, nil }
+		})
+		second := renew(t, auth, begin(t, auth, middleware.Identity{}))
+		again := renew(t, auth, second)
+		var own struct{ N int }
+		if err := again.Claims.Decode(&own); err != nil || own.N != 2 || again.Claims.ID != second.Claims.ID {
+			t.Errorf("R6a: claims %+v of %s, want those of the second Reload in %s", own, again.Claims.ID, second.Claims.ID)
+		}
+	})
+}
+
+// A token that the browser has is not set again: that answer might overtake the one with its successor.
+func TestR6aARepeatedCookieIsNotSetAgain(t *testing.T) {
+	for mode, row := range cookieModes {
+		auth := newAuth(t, row.change, cookies(middleware.Cookie{}))
+		s := direct(t, cookieRoutes(auth, mode))
+		next := renew(t, auth, begin(t, auth, middleware.Identity{}))
+		r := s.send("POST", "/refresh", header("Cookie", row.name+"="+renewable(next)))
+		r.cookieAnswer(t)
+		for _, line := range r.header.Values("Set-Cookie") {
+			if strings.HasPrefix(line, row.name+"=") {
+				t.Errorf("R6a, %s: the cookie is set again", mode)
+			}
+		}
+	}
+}
+
+// A page forces twenty refreshes at once, again and again, with one cookie and no care, over a slow network.
+func TestForcedParallelRefreshesWithACookie(t *testing.T) {
+	const parallel = 20
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(1, 2))
+		var mu sync.Mutex
+		upTo := func(d time.Duration) time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Duration(random.Int64N(int64(d)))
+		}
+		var swaps []time.Time
+		counting := &counting{Store: newMemory(t), swapped: func() {
+			mu.Lock()
+			defer mu.Unlock()
+			swaps = append(swaps, time.Now())
+		}}
+		auth := newAuth(t, cookies(middleware.Cookie{}), func(c *middleware.Config) { c.Store = counting })
+		s := direct(t, cookieRoutes(auth, "one token"))
+		var browser jar
+		browser.take(s.send("POST", "/login?user=admin"))
+		for round := range rounds(50, 500) {
+			var wg sync.WaitGroup
+			for range parallel {
+				wg.Go(func() {
+					wait(upTo(2 * time.Second))
+					sent := browser.get()
+					wait(upTo(3 * time.Second)) // on its way
+					r := s.send("POST", "/refresh", header("Cookie", "__Host-access_token="+sent))
+					wait(upTo(3 * time.Second)) // on its way back
+					if r.status != http.StatusOK {
+						t.Errorf("round %d: a refresh is answered %d %s", round, r.status, r.body)
+					}
+					browser.take(r)
+				})
+			}
+			wg.Wait()
+			s.send("GET", "/required", header("Cookie", "__Host-access_token="+browser.get())).passed(t, "admin")
+			if t.Failed() {
+				t.Fatalf("round %d: the client is logged out", round)
+			}
+			wait(upTo(15 * time.Second))
+		}
+		for i := 2; i < len(swaps); i++ { // the first one after a login is always made
+			if pause := swaps[i].Sub(swaps[i-1]); pause < 10*time.Second {
+				t.Errorf("R6a: two swaps within %v", pause)
+			}
+		}
+	})
+}
+
+// jar is a browser's: what it sends is what it has when it sends, and answers overtake each other.
+type jar struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (j *jar) get() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text
+}
+
+func (j *jar) take(r reply) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if cookie, set := r.cookies()["access_token"]; set {
+		j.text = cookie.Value
+	}
+}
+
+// counting tells of the swaps that were won.
+type counting struct {
+	middleware.Store
+	swapped func()
+}
+
+func (s *counting) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	swapped, err := s.Store.CompareAndSwap(ctx, key, old, new, expires)
+	if swapped {
+		s.swapped()
+	}
+	return swapped, err
+}

@@ -1,0 +1,163 @@
+package middleware_test
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+func TestR7PairGraceGivesTheSamePair(t *testing.T) {
+	inPair(t, func(t *testing.T, auth, other *middleware.Auth) {
+		first := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
+		wait(time.Second)
+		second := renew(t, auth, first)
+		for range 4 { // the grace is never extended
+			wait(2500 * time.Millisecond)
+			again := renew(t, other, first)
+			if again.AccessToken != second.AccessToken || again.RefreshToken != second.RefreshToken {
+				t.Fatalf("R7: another successor: %+v, want %+v", again.Claims, second.Claims)
+			}
+		}
+		wait(time.Microsecond)
+		refreshes(t, "R8: after the grace", other, first.RefreshToken, middleware.CodeTokenReused)
+		for what, text := range map[string]string{"first": first.AccessToken, "second": second.AccessToken} {
+			verifies(t, "R8: access token of the "+what+" pair", auth, text, middleware.CodeTokenRevoked)
+		}
+		refreshes(t, "R8: the successor", auth, second.RefreshToken, middleware.CodeTokenRevoked)
+	})
+}
+
+// Tabs wake up together: all get one pair.
+func TestR7PairParallelRefreshes(t *testing.T) {
+	memory := newMemory(t)
+	shared := func(c *middleware.Config) { c.Store = memory }
+	servers := []site{listen(t, sharedRoutes(newAuth(t, pair, shared))), listen(t, sharedRoutes(newAuth(t, pair, shared)))}
+	tokens := servers[0].send("POST", "/login?user=admin").tokens(t)
+	for range 4 {
+		answers := make([]middleware.Tokens, 32)
+		var tabs sync.WaitGroup
+		for i := range answers {
+			tabs.Go(func() {
+				r := servers[i%2].send("POST", "/refresh", bearer(tokens.RefreshToken))
+				var answer struct {
+					Access  string `json:"access_token"`
+					Refresh string `json:"refresh_token"`
+				}
+				_ = json.Unmarshal([]byte(r.body), &answer)
+				answers[i] = middleware.Tokens{AccessToken: answer.Access, RefreshToken: answer.Refresh}
+			})
+		}
+		tabs.Wait()
+		for _, answer := range answers {
+			if answer.AccessToken == "" || answer.AccessToken != answers[0].AccessToken || answer.RefreshToken != answers[0].RefreshToken {
+				t.Fatalf("R7: two successors: %v and %v", answer, answers[0])
+			}
+		}
+		tokens = answers[0]
+	}
+	servers[1].send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
+}
+
+// R7 to the letter: all who refresh a replaced token within the grace hold the same text.
+func TestR7SuccessorsAreIdentical(t *testing.T) {
+	for alg, key := range signers() {
+		salted := strings.HasPrefix(string(alg), "PS")
+		for mode, inMode := range modes {
+			auth := newAuth(t, inMode, keys(key))
+			first := begin(t, auth, middleware.Identity{Claims: hard})
+			want := renew(t, auth, first)
+			for range 3 {
+				got := renew(t, auth, first)
+				for what, texts := range map[string][2]string{"access": {got.AccessToken, want.AccessToken}, "refresh": {got.RefreshToken, want.RefreshToken}} {
+					head, _, _ := cutLast(texts[0], ".")
+					wantHead, _, _ := cutLast(texts[1], ".")
+					if head != wantHead || texts[0] != texts[1] && !salted {
+						t.Errorf("R7: %s, %s: the %s tokens differ: %s and %s", alg, mode, what, texts[0], texts[1])
+					}
+				}
+				if salted && got.AccessToken == want.AccessToken {
+					t.Errorf("%s, %s: two signatures have one salt", alg, mode)
+				}
+			}
+		}
+	}
+}
+
+// A database that takes longer than the grace must not turn parallel refreshes into a theft.
+func TestR7ASlowReloadTakesNothingFromTheGrace(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server(slowReload(11 * time.Second))
+		tokens := begin(t, auth, middleware.Identity{})
+		answers := make([]middleware.Tokens, 10)
+		errs := make([]error, len(answers))
+		var wg sync.WaitGroup
+		for i := range answers {
+			wg.Go(func() {
+				wait(time.Duration(i) * time.Second)
+				answers[i], errs[i] = auth.Refresh(t.Context(), renewable(tokens))
+			})
+		}
+		wg.Wait()
+		for i, answer := range answers {
+			if errs[i] != nil || answer.Claims.ID != answers[0].Claims.ID {
+				t.Errorf("R7: refresh %d: %v %v, want the successor %v", i, answer.Claims.ID, errs[i], answers[0].Claims.ID)
+			}
+		}
+		verifies(t, "R7: the successor", auth, answers[0].AccessToken, "")
+	})
+}
+
+// What the server needs for its answer is not the client's delay: it asked within the grace.
+func TestR7TheGraceIsJudgedByWhenTheClientAsked(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth, slow := server(), server(slowReload(5*time.Second))
+		first := begin(t, auth, middleware.Identity{})
+		second := renew(t, auth, first)
+		wait(9 * time.Second)
+		again, err := slow.Refresh(t.Context(), renewable(first))
+		if err != nil || again.Claims.ID != second.Claims.ID {
+			t.Errorf("R7: asked in the grace, answered after it: %v, %v", again.Claims.ID, err)
+		}
+	})
+}
+
+// While Reload takes its time the session may go on, or end: what was seen before Reload no longer counts.
+func TestR7TheRecordIsLookedAtAgainAfterReload(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth, slow := server(), server(slowReload(5*time.Second))
+		first := begin(t, auth, middleware.Identity{})
+		renew(t, auth, first)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := slow.Refresh(t.Context(), renewable(first))
+			fails(t, "R3: a refresh during which the session was ended", err, middleware.CodeTokenRevoked)
+		})
+		wait(time.Second)
+		fails(t, "logout", auth.Logout(t.Context(), first.AccessToken), "")
+		wg.Wait()
+	})
+}
+
+// Between the signature and the swap time passes, and a second may begin. What was signed and what the record says,
+// from which the successor is made again, must be the same token.
+func TestR7TheRecordTellsTheTokenThatWasSigned(t *testing.T) {
+	for _, offset := range []time.Duration{0, 999_999 * time.Microsecond, 999_998 * time.Microsecond, 500 * time.Millisecond} {
+		fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+			auth := server(func(c *middleware.Config) { c.Store = &lateSwap{c.Store, 200 * time.Millisecond} })
+			first := begin(t, auth, middleware.Identity{})
+			wait(offset)
+			next := renew(t, auth, first)
+			wait(time.Second)
+			again := renew(t, auth, first)
+			if again.AccessToken != next.AccessToken || again.RefreshToken != next.RefreshToken {
+				t.Errorf("R7: %+v, want %+v again", again.Claims, next.Claims)
+			}
+		})
+	}
+}

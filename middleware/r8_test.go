@@ -1,0 +1,163 @@
+package middleware_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+// R8 under AutoRefresh and at the RefreshHandler: the thief's or the owner's, one of the two tokens is
+// stolen, so both are dead.
+func TestR8Reuse(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		for _, door := range []struct{ method, path string }{{"GET", "/autorefresh"}, {"POST", "/refresh"}} {
+			for name, age := range map[string]time.Duration{"living": 0, "expired": 2 * time.Hour} {
+				t.Run(fmt.Sprintf("%s %s keep=%v", door.path, name, keep), func(t *testing.T) {
+					d := newDesk(t, noGrace, func(c *middleware.Config) { c.KeepSessionOnReuse = keep })
+					old := aged(t, d.text, age)
+					newest := refresh(t, d.auth, old)
+					if age == 0 {
+						d.send("GET", "/required", bearer(old)).refused(t, middleware.CodeTokenRevoked)
+						d.send("GET", "/required", bearer(newest)).passed(t, "admin") // no guard but AutoRefresh ends a session
+					}
+					d.send(door.method, door.path, bearer(old)).refused(t, middleware.CodeTokenReused)
+					r := d.send("GET", "/required", bearer(newest))
+					if keep {
+						r.passed(t, "admin")
+					} else {
+						r.refused(t, middleware.CodeTokenRevoked)
+						d.send("POST", "/refresh", bearer(newest)).refused(t, middleware.CodeTokenRevoked)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestR8PairReuse(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			auth := newAuth(t, pair, noGrace, func(c *middleware.Config) { c.KeepSessionOnReuse = keep })
+			s := direct(t, sharedRoutes(auth))
+			first := begin(t, auth, middleware.Identity{})
+			second := renew(t, auth, first)
+			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // using an access token is no reuse
+			s.send("POST", "/refresh", bearer(first.RefreshToken)).refused(t, middleware.CodeTokenReused)
+			want := middleware.CodeTokenRevoked
+			if keep {
+				want = ""
+			}
+			verifies(t, fmt.Sprintf("R8: keep %v", keep), auth, second.AccessToken, want)
+			refreshes(t, fmt.Sprintf("R8: keep %v", keep), auth, second.RefreshToken, want)
+		})
+	}
+}
+
+// With a chain of swaps inside one grace, as short tokens make it, a straggler is refused and no thief.
+func TestR8TwoStepsBackWithinTheGraceIsNoReuse(t *testing.T) {
+	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server(func(c *middleware.Config) { c.TTL = time.Second })
+		first := begin(t, auth, middleware.Identity{})
+		second := renew(t, auth, first)
+		wait(2 * time.Second)
+		third := renew(t, auth, second)
+		refreshes(t, "R8: two steps back", auth, renewable(first), middleware.CodeTokenRevoked)
+		verifies(t, "R8: the session goes on", auth, third.AccessToken, "")
+		wait(10 * time.Second)
+		refreshes(t, "R8: two steps back, after the grace", auth, renewable(first), middleware.CodeTokenReused)
+	})
+}
+
+// Who hangs up does not cancel his own logout, and a thief who hangs up is found out all the same.
+func TestR8R11R12GoOnWithoutTheClient(t *testing.T) {
+	type step = func(ctx context.Context, auth *middleware.Auth, tokens middleware.Tokens) error
+	byHandler := func(path string) step {
+		return func(ctx context.Context, auth *middleware.Auth, tokens middleware.Tokens) error {
+			r := gin.New()
+			r.POST("/logout/all", auth.LogoutAllHandler)
+			r.POST("/autorefresh", auth.AutoRefresh(0), whoami)
+			request := made(http.NewRequestWithContext(ctx, "POST", path, nil))
+			request.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
+			recorder := httptest.NewRecorder()
+			r.ServeHTTP(recorder, request)
+			if recorder.Code < 400 {
+				return nil
+			}
+			var answer struct{ Code middleware.Code }
+			if err := json.Unmarshal(recorder.Body.Bytes(), &answer); err != nil {
+				return err
+			}
+			return &middleware.Error{Code: answer.Code, Status: recorder.Code}
+		}
+	}
+	for name, row := range map[string]struct {
+		late bool // long after a refresh
+		step step
+		code middleware.Code
+	}{
+		"R11 logout": {false, func(ctx context.Context, auth *middleware.Auth, tokens middleware.Tokens) error {
+			return auth.Logout(ctx, tokens.AccessToken)
+		}, ""},
+		"R11 session": {false, func(ctx context.Context, auth *middleware.Auth, tokens middleware.Tokens) error {
+			return auth.RevokeSession(ctx, tokens.Claims.SessionID)
+		}, ""},
+		"R12 log out everywhere": {false, func(ctx context.Context, auth *middleware.Auth, _ middleware.Tokens) error {
+			return auth.RevokeSubject(ctx, "admin")
+		}, ""},
+		"R12 handler": {false, byHandler("/logout/all"), ""},
+		"R8 reuse": {true, func(ctx context.Context, auth *middleware.Auth, tokens middleware.Tokens) error {
+			_, err := auth.Refresh(ctx, tokens.AccessToken)
+			return err
+		}, middleware.CodeTokenReused},
+		"R8 reuse, AutoRefresh": {true, byHandler("/autorefresh"), middleware.CodeTokenReused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, hangUp := context.WithCancel(t.Context())
+				defer hangUp()
+				store := &hangingUp{Store: newMemory(t), hangUp: hangUp}
+				auth := newAuth(t, func(c *middleware.Config) { c.Store = store })
+				tokens := begin(t, auth, middleware.Identity{})
+				last := tokens
+				if row.late {
+					last = renew(t, auth, tokens)
+					wait(11 * time.Second)
+				}
+				store.armed = true
+				fails(t, name, row.step(ctx, auth, tokens), row.code)
+				if ctx.Err() == nil {
+					t.Fatal("the client has not hung up")
+				}
+				dead(t, name, auth, last)
+			})
+		})
+	}
+}
+
+// hangingUp cancels the client's request once it was asked.
+type hangingUp struct {
+	middleware.Store
+	hangUp context.CancelFunc
+	armed  bool
+}
+
+func (s *hangingUp) Get(ctx context.Context, keys ...string) ([]string, error) {
+	values, err := s.Store.Get(ctx, keys...)
+	if s.armed {
+		s.hangUp()
+	}
+	return values, err
+}
+
+func (s *hangingUp) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
+}

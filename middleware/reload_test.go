@@ -1,0 +1,133 @@
+package middleware_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+)
+
+func TestReload(t *testing.T) {
+	for name, row := range map[string]struct {
+		reloaded
+		code  middleware.Code
+		alive middleware.Code // the same, but the token still lives: AutoRefresh can let it pass
+	}{
+		"new claims": {reloaded: reloaded{claims: map[string]string{"role": "user"}}},
+		"no claims":  {reloaded: reloaded{}},
+		"refused":    {reloaded{nil, fmt.Errorf("blocked: %w", middleware.ErrRefused)}, middleware.CodeSubjectRefused, middleware.CodeSubjectRefused},
+		"outage":     {reloaded{nil, errors.New("dial tcp 10.0.0.7:5432")}, middleware.CodeStoreUnavailable, ""},
+		"reserved":   {reloaded{map[string]string{"sub": "root"}, nil}, middleware.CodeServerError, ""},
+		"too long":   {reloaded{map[string]string{"pad": strings.Repeat("x", maxToken)}, nil}, middleware.CodeServerError, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r reloader
+			d := newDesk(t, noGrace, func(c *middleware.Config) { c.Reload = r.reload })
+			d.text = issue(t, d.auth, middleware.Identity{Subject: "admin", Claims: map[string]string{"role": "admin"}})
+			for _, request := range []struct {
+				method, path string
+				age          time.Duration
+				code         middleware.Code
+			}{
+				{"POST", "/refresh", 0, row.code},
+				{"POST", "/refresh", 2 * time.Hour, row.code},
+				{"GET", "/autorefresh", 2 * time.Hour, row.code},
+				{"GET", "/autorefresh", almostExpired, row.alive},
+			} {
+				d.text = issue(t, d.auth, middleware.Identity{Subject: "admin", Claims: map[string]string{"role": "admin"}})
+				text := aged(t, d.text, request.age)
+				r.answer.Store(&row.reloaded)
+				answer := d.send(request.method, request.path, bearer(text))
+				if asked := r.asked.Load(); asked != "admin" {
+					t.Errorf("Reload was asked for %v", asked)
+				}
+				if row.code == "" {
+					reloadedInto(t, d.auth, answer, row.claims)
+					continue
+				}
+				if request.code == "" {
+					answer.passed(t, "admin")
+				} else {
+					answer.refused(t, request.code)
+				}
+				if strings.Contains(answer.body, "5432") || answer.header.Get("Authorization") != "" {
+					t.Errorf("answer %s %v", answer.body, answer.header)
+				}
+				r.answer.Store(&reloaded{})
+				refresh(t, d.auth, text) // R9: not used up
+			}
+		})
+	}
+}
+
+// reloadedInto checks the application's claims of the token in an answer's body or header.
+func reloadedInto(t *testing.T, auth *middleware.Auth, r reply, want any) {
+	t.Helper()
+	text, found := strings.CutPrefix(r.header.Get("Authorization"), "Bearer ")
+	if !found {
+		text = r.token(t)
+	}
+	if got := decodedClaims(t, verify(t, auth, text)); fmt.Sprint(got) != fmt.Sprint(decoded(t, ownJSON(t, want))) {
+		t.Errorf("R9: the claims are %v, want %v", got, want)
+	}
+}
+
+func TestR9ReloadInBothModes(t *testing.T) {
+	var r reloader
+	inBothModes(t, "Reload", func(t *testing.T, auth *middleware.Auth, s site) {
+		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
+		for _, row := range []struct {
+			reloaded
+			code middleware.Code
+		}{
+			{reloaded{nil, fmt.Errorf("blocked: %w", middleware.ErrRefused)}, middleware.CodeSubjectRefused},
+			{reloaded{nil, errors.New("dial tcp 10.0.0.7:5432")}, middleware.CodeStoreUnavailable},
+			{reloaded{gin.H{"sub": "root"}, nil}, middleware.CodeServerError},
+			{reloaded{gin.H{"access_ttl": 1}, nil}, middleware.CodeServerError},
+			{reloaded{gin.H{"pad": strings.Repeat("x", maxToken)}, nil}, middleware.CodeServerError},
+		} {
+			r.answer.Store(&row.reloaded)
+			answer := s.send("POST", "/refresh", bearer(renewable(tokens)))
+			if answer.refused(t, row.code); strings.Contains(answer.body, "5432") {
+				t.Errorf("the answer has the driver's words: %s", answer.body)
+			}
+		}
+		s.send("GET", "/allow", bearer(tokens.AccessToken)).passed(t, "admin")
+		wait(30 * time.Minute) // after any grace: it was not used up
+		r.answer.Store(&reloaded{claims: gin.H{"role": "user"}})
+		next := s.send("POST", "/refresh", bearer(renewable(tokens))).tokens(t)
+		s.send("GET", "/allow", bearer(next.AccessToken)).refused(t, middleware.CodeForbidden)
+		s.send("GET", "/required", bearer(next.AccessToken)).passed(t, "admin")
+		if got := membersOf(t, renewable(next))["role"]; got != `"user"` {
+			t.Errorf("R9: the token to be refreshed has the role %s", got)
+		}
+	}, reloading(&r))
+}
+
+// Claims that Reload returns as it got them are carried over, and Reload sees the session's claims.
+func TestReloadSeesTheClaims(t *testing.T) {
+	keep := func(_ context.Context, claims middleware.Claims) (any, error) {
+		var own map[string]any
+		err := claims.Decode(&own)
+		if claims.Subject != "admin" || claims.SessionID == "" || claims.AuthTime.IsZero() || own["role"] != "admin" {
+			err = fmt.Errorf("Reload sees %+v %v", claims, own)
+		}
+		return own, err
+	}
+	inBothModes(t, "Reload", func(t *testing.T, auth *middleware.Auth, s site) {
+		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "large": json.Number("9007199254740993")}})
+		for range 2 {
+			tokens = renew(t, auth, tokens)
+			if got := fmt.Sprint(decodedClaims(t, tokens.Claims)); got != "map[large:9007199254740993 role:admin]" {
+				t.Errorf("R9: the claims are %s", got)
+			}
+		}
+	}, func(c *middleware.Config) { c.Reload = keep })
+}
