@@ -13,7 +13,7 @@ import (
 // The zero values are the defaults that the comments promise.
 func TestDefaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		config := newConfig(t)
+		config := newConfig(t, withoutSweeper)
 		auth, err := middleware.New(middleware.Config{Keys: config.Keys, Store: config.Store, Authenticate: config.Authenticate})
 		if err != nil {
 			t.Fatal(err)

@@ -38,7 +38,7 @@ func TestCookieAttributes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				auth := newAuth(t, modes[row.mode], cookies(row.cookie))
+				auth := newAuth(t, withoutSweeper, modes[row.mode], cookies(row.cookie))
 				s := direct(t, cookieRoutes(auth, row.mode))
 				sets := func(r reply, maxAge string, texts ...string) {
 					t.Helper()

@@ -11,6 +11,7 @@ import (
 
 // A request that changes something and that another site made the browser send is refused, and does nothing.
 func TestCrossOrigin(t *testing.T) {
+	t.Parallel()
 	for mode, row := range cookieModes {
 		for _, trusting := range []bool{false, true} {
 			auth := newAuth(t, row.change, cookies(middleware.Cookie{}), func(c *middleware.Config) {

@@ -79,14 +79,3 @@ func (s *lateSwap) CompareAndSwap(ctx context.Context, key, old, new string, exp
 	wait(s.late)
 	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }
-
-// blackboard is a store that no goroutine outlives, for tests in a synctest bubble; it never forgets anything new.
-type blackboard struct{}
-
-func (blackboard) Get(_ context.Context, keys ...string) ([]string, error) {
-	return make([]string, len(keys)), nil
-}
-
-func (blackboard) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
-	return true, nil
-}

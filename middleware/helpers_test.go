@@ -51,6 +51,10 @@ func newMemory(t testing.TB) *store.Memory {
 	return memory
 }
 
+// withoutSweeper stops the sweeper of the default store, which runs once a minute also in a synctest bubble. The store
+// goes on to forget expired records. Tests that let days pass in a bubble use it first of all changes.
+func withoutSweeper(c *middleware.Config) { _ = c.Store.(*store.Memory).Close() }
+
 func newAuth(t testing.TB, changes ...change) *middleware.Auth {
 	t.Helper()
 	auth, err := middleware.New(newConfig(t, changes...))

@@ -18,6 +18,7 @@ import (
 
 // The vectors prove the reference, and the reference proves our tokens, which cannot say "sample".
 func TestECDSASignsByRFC6979(t *testing.T) {
+	t.Parallel()
 	for _, v := range vectorsRFC6979 {
 		t.Run(string(v.algorithm), func(t *testing.T) {
 			private := made(hex.DecodeString(v.private))

@@ -83,7 +83,9 @@ func TestSetKeysRotation(t *testing.T) {
 
 // While keys are swapped under the feet of 64 goroutines, no token is refused whose key is there before and after.
 func TestSetKeysUnderLoad(t *testing.T) {
-	const goroutines, rotations = 64, 1000
+	t.Parallel()
+	const goroutines = 64
+	rotations := int64(rounds(100, 1000))
 	a, b := hs256("a", secret), hs256("b", []byte("another secret, of 32 bytes also"))
 	auth := newAuth(t, keys(a, b))
 	text := map[string]string{"a": login(t, auth)}
@@ -115,8 +117,8 @@ func TestSetKeysUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for i := 0; i < rotations || verified.Load() < rotations && !t.Failed(); i++ { // a busy machine may start the readers late
-		third := hs256("third "+strconv.Itoa(i), bytes.Repeat([]byte{byte(i)}, 32))
+	for i := int64(0); i < rotations || verified.Load() < rotations && !t.Failed(); i++ { // a busy machine may start the readers late
+		third := hs256("third "+strconv.FormatInt(i, 10), bytes.Repeat([]byte{byte(i)}, 32))
 		if err := auth.SetKeys([][]middleware.Key{{a, b, third}, {b, a}, {b, third, a}}[i%3]); err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 )
 
 func TestEveryAlgorithm(t *testing.T) {
+	t.Parallel()
 	all := signers()
 	if len(all) != 13 {
 		t.Fatalf("%d algorithms", len(all))

@@ -128,6 +128,7 @@ func TestAuthenticateAnswersItself(t *testing.T) {
 
 // LoginHandler bounds the body that Authenticate reads.
 func TestLoginBodyIsBounded(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t, authenticating(func(c *gin.Context) (middleware.Identity, error) {
 		var login struct{ User string }
 		if err := c.ShouldBindJSON(&login); err != nil {

@@ -160,8 +160,9 @@ func TestR11PairLogoutIsRememberedForTheSessionsWindow(t *testing.T) {
 	const days = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
 		memory := newMemory(t)
+		_ = memory.Close() // ends the sweeper
 		window := func(d time.Duration) *middleware.Auth {
-			return newAuth(t, pair, func(c *middleware.Config) { c.Store, c.RefreshTTL = memory, d })
+			return newAuth(t, withoutSweeper, pair, func(c *middleware.Config) { c.Store, c.RefreshTTL = memory, d })
 		}
 		month, fortnight := window(30*days), window(14*days)
 		tokens := begin(t, month, middleware.Identity{})

@@ -15,6 +15,7 @@ import (
 
 // R14: the store fails, so nobody passes and nobody loses anything.
 func TestR14StoreFails(t *testing.T) {
+	t.Parallel()
 	faults := map[string]*fault{
 		"Get fails":            {get: failing},
 		"Get gives too few":    {get: func(context.Context, []string) ([]string, error) { return nil, nil }},

@@ -161,6 +161,7 @@ func confusable(t *testing.T, key middleware.Key, listed jwk) map[string][]byte 
 
 // A token brings its own key, or says where to get it or which file has it: none of this is looked at.
 func TestR1KeysOfTheToken(t *testing.T) {
+	t.Parallel()
 	var fetched atomic.Int32
 	evil := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { fetched.Add(1) }))
 	defer evil.Close()

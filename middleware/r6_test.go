@@ -121,6 +121,7 @@ func TestR6aARepeatedCookieIsNotSetAgain(t *testing.T) {
 
 // A page forces twenty refreshes at once, again and again, with one cookie and no care, over a slow network.
 func TestForcedParallelRefreshesWithACookie(t *testing.T) {
+	t.Parallel()
 	const parallel = 20
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))

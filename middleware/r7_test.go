@@ -66,6 +66,7 @@ func TestR7PairParallelRefreshes(t *testing.T) {
 
 // R7 to the letter: all who refresh a replaced token within the grace hold the same text.
 func TestR7SuccessorsAreIdentical(t *testing.T) {
+	t.Parallel()
 	for alg, key := range signers() {
 		salted := strings.HasPrefix(string(alg), "PS")
 		for mode, inMode := range modes {

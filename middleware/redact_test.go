@@ -50,6 +50,7 @@ func jsonLog(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, withoutTi
 
 // Two keys that differ in nothing but the secret look the same, wherever they are.
 func TestPrintedKeysShowNoSecret(t *testing.T) {
+	t.Parallel()
 	memory := newMemory(t)
 	holders := map[string]func(k middleware.Key) any{
 		"key":      func(k middleware.Key) any { return k },
@@ -114,6 +115,7 @@ func difference(texts [2]string) string {
 }
 
 func TestPrintedTokensShowNoToken(t *testing.T) {
+	t.Parallel()
 	auth := newAuth(t, pair)
 	tokens := begin(t, auth, middleware.Identity{Subject: "alice"})
 	other := tokens
@@ -152,6 +154,7 @@ func TestPrintedTokensShowNoToken(t *testing.T) {
 
 // Claims point to what they were read from. The payload is no secret, but with its signature it is a token.
 func TestPrintedClaimsShowNoToken(t *testing.T) {
+	t.Parallel()
 	auth := newAuth(t)
 	text := login(t, auth)
 	for range 3 { // the third time they come from the cache

@@ -101,6 +101,7 @@ func TestTwoAuthorizationHeaders(t *testing.T) {
 
 // A token is taken from the header or the body, and from nowhere else.
 func TestTokenFromHeaderOrBody(t *testing.T) {
+	t.Parallel()
 	for name, edits := range map[string][]edit{
 		"header":                      {authorization("Bearer TOKEN")},
 		"JSON":                        {jsonBody(`{"refresh_token":"TOKEN"}`)},
@@ -128,6 +129,7 @@ func TestTokenFromHeaderOrBody(t *testing.T) {
 }
 
 func TestBadBodies(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	mib := strings.Repeat("x", 1<<20)
 	multi, multiType := multipartForm(t, d.text)

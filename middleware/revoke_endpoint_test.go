@@ -76,6 +76,7 @@ func TestRevokeIgnoresWhatIsNotOurs(t *testing.T) {
 
 // Both endpoints read the same parameter.
 func TestOAuthRequests(t *testing.T) {
+	t.Parallel()
 	auth := newAuth(t)
 	s := listen(t, sharedRoutes(auth))
 	text := login(t, auth)

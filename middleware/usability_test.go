@@ -33,7 +33,7 @@ func newNewcomer(t *testing.T, mistake func(*middleware.Config)) *newcomer {
 	n := &newcomer{t: t, router: gin.New(), log: new(bytes.Buffer)}
 	config := middleware.Config{
 		Keys:    []middleware.Key{{Algorithm: middleware.HS256, Key: bytes.Repeat([]byte("k"), 32)}},
-		Store:   blackboard{},
+		Store:   newMemory(t),
 		OnEvent: func(_ context.Context, e middleware.Event) { n.events = append(n.events, e) },
 		Authenticate: func(*gin.Context) (middleware.Identity, error) {
 			return middleware.Identity{Subject: "ann"}, nil
@@ -289,6 +289,7 @@ func TestUsabilityWhyNotValid(t *testing.T) {
 
 // vet finds a copied Auth, and the compiler a Config without field names.
 func TestUsabilityTools(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct{ body, want string }{
 		"an Auth by value": {`auth, _ := middleware.New(middleware.Config{})
 			copied := *auth
