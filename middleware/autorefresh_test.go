@@ -15,7 +15,7 @@ import (
 func TestAutoRefresh(t *testing.T) {
 	for name, age := range map[string]time.Duration{"expired": 2 * time.Hour, "almost expired": almostExpired} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t)
+			d := newServer(t)
 			old := aged(t, d.text, age)
 			r := d.send("GET", "/autorefresh", bearer(old))
 			r.passed(t, "admin")
@@ -42,7 +42,7 @@ func TestAutoRefresh(t *testing.T) {
 }
 
 func TestAutoRefreshLeavesAlone(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	for name, text := range map[string]string{"new": d.text, "half its life": aged(t, d.text, 30*time.Minute)} {
 		r := d.send("GET", "/autorefresh", bearer(text))
 		r.passed(t, "admin")
@@ -119,7 +119,7 @@ func TestAutoRefreshWithASlowHandler(t *testing.T) {
 					again.passed(t, "admin")
 					s.send("GET", "/slow", bearer(next)).passed(t, "admin")
 				} else {
-					again.refused(t, row.code)
+					again.rejected(t, row.code)
 				}
 			})
 		})
@@ -139,7 +139,7 @@ func TestAutoRefreshsGraceEnds(t *testing.T) {
 		wait(11 * time.Minute)
 		direct(t, r).send("GET", "/slow", bearer(old)).passed(t, "admin")
 		wait(10*time.Second + time.Millisecond)
-		refreshes(t, "R8: after the grace of a slow answer", auth, old, middleware.CodeTokenReused)
+		wantRefresh(t, "R8: after the grace of a slow answer", auth, old, middleware.CodeTokenReused)
 	})
 }
 
@@ -163,19 +163,19 @@ func TestAutoRefreshHoldsItsOwnSwapOnly(t *testing.T) {
 			t.Fatal("R6a: an expired token is returned again")
 		}
 		wg.Wait()
-		refreshes(t, "R8: the second token, 20 s after it was replaced", auth, second, middleware.CodeTokenReused)
+		wantRefresh(t, "R8: the second token, 20 s after it was replaced", auth, second, middleware.CodeTokenReused)
 	})
 }
 
 func TestAutoRefreshSetsTheCookie(t *testing.T) {
 	for name, age := range map[string]time.Duration{"expired": 2 * time.Hour, "almost expired": almostExpired} {
 		t.Run(name, func(t *testing.T) {
-			auth := newAuth(t, cookies(middleware.Cookie{}))
+			auth := newAuth(t, withCookie(middleware.Cookie{}))
 			b := browse(t, auth, "one token")
 			b.send("POST", "/login?user=admin").cookieAnswer(t)
 			b.alter("/", "__Host-access_token", func(text string) string { return aged(t, text, age) })
 			old := b.cookie("/", "__Host-access_token")
-			b.send("POST", "/autorefresh", header("Sec-Fetch-Site", "cross-site")).refused(t, middleware.CodeCrossOrigin)
+			b.send("POST", "/autorefresh", header("Sec-Fetch-Site", "cross-site")).rejected(t, middleware.CodeCrossOrigin)
 
 			r := b.send("POST", "/autorefresh", header("Sec-Fetch-Site", "same-origin"))
 			r.passed(t, "admin")

@@ -15,8 +15,8 @@ import (
 func TestOwnClaimsSurvive(t *testing.T) {
 	auth := newAuth(t, func(c *middleware.Config) { c.Grace = -1 })
 	for name, claims := range map[string]any{
-		"struct":             hard,
-		"pointer":            &hard,
+		"struct":             trickyClaims,
+		"pointer":            &trickyClaims,
 		"map":                map[string]any{"large": int64(math.MaxInt64), "role": "admin", "": "no name", "list": []int{1, 2}},
 		"map of numbers":     map[string]json.Number{"n": "9007199254740993"},
 		"RawMessage":         json.RawMessage(" {\"b\" : 1.50,\n \"a\" : {\"c\":[ ]} } "),
@@ -24,7 +24,7 @@ func TestOwnClaimsSurvive(t *testing.T) {
 		"empty map":          map[string]int{},
 		"nil":                nil,
 		"nil map":            map[string]int(nil),
-		"nil pointer":        (*own)(nil),
+		"nil pointer":        (*appClaims)(nil),
 		"embedded":           struct{ role }{role{"admin"}},
 		"integers as names":  map[int]string{1: "a", 2: "b"},
 		"names like ours":    map[string]any{"subject": 1, "s": 1, "expires": 1, "su": 1, "refresh": 1},
@@ -34,7 +34,7 @@ func TestOwnClaimsSurvive(t *testing.T) {
 		"escaped characters": json.RawMessage(`{"a":"\u003c\/\ud83d\ude42"}`),
 	} {
 		t.Run(name, func(t *testing.T) {
-			want := decoded(t, ownJSON(t, claims))
+			want := decoded(t, jsonOf(t, claims))
 			text := issue(t, auth, middleware.Identity{Subject: "admin", Claims: claims})
 			for round := range 3 {
 				got := verify(t, auth, text)
@@ -53,11 +53,11 @@ func TestOwnClaimsSurvive(t *testing.T) {
 
 func TestDecode(t *testing.T) {
 	auth := newAuth(t)
-	claims := verify(t, auth, issue(t, auth, middleware.Identity{Subject: "admin", Claims: hard}))
+	claims := verify(t, auth, issue(t, auth, middleware.Identity{Subject: "admin", Claims: trickyClaims}))
 
-	var mine own
-	if err := claims.Decode(&mine); err != nil || !reflect.DeepEqual(mine, hard) {
-		t.Errorf("Decode gives %+v, %v, want %+v", mine, err, hard)
+	var mine appClaims
+	if err := claims.Decode(&mine); err != nil || !reflect.DeepEqual(mine, trickyClaims) {
+		t.Errorf("Decode gives %+v, %v, want %+v", mine, err, trickyClaims)
 	}
 	members := decodedClaims(t, claims).(map[string]any)
 	if members["large"] != json.Number("9223372036854775807") || members["larger"] != json.Number("18446744073709551615") {
@@ -74,7 +74,7 @@ func TestDecode(t *testing.T) {
 	if err := claims.Decode(&wrong); err == nil || !strings.HasPrefix(err.Error(), "middleware: ") {
 		t.Errorf("Decode of a string into an int: %v", err)
 	}
-	if err := claims.Decode(own{}); err == nil {
+	if err := claims.Decode(appClaims{}); err == nil {
 		t.Error("Decode into no pointer gives no error")
 	}
 	if err := (middleware.Claims{}).Decode(&mine); err != nil {
@@ -88,13 +88,13 @@ func TestDecode(t *testing.T) {
 // Claims are a copy: what a handler does to its own must not reach another request.
 func TestClaimsAreACopy(t *testing.T) {
 	auth := newAuth(t)
-	claims := verify(t, auth, issue(t, auth, middleware.Identity{Subject: "admin", Claims: hard}))
+	claims := verify(t, auth, issue(t, auth, middleware.Identity{Subject: "admin", Claims: trickyClaims}))
 	written, _ := claims.MarshalJSON()
 	want := string(written)
 	for i := range written {
 		written[i] = 'x'
 	}
-	var mine own
+	var mine appClaims
 	if err := claims.Decode(&mine); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestClaimsAreACopy(t *testing.T) {
 	if got, err := claims.MarshalJSON(); err != nil || string(got) != want {
 		t.Errorf("the claims changed to %s, %v", got, err)
 	}
-	if got := decodedClaims(t, claims); !reflect.DeepEqual(got, decoded(t, ownJSON(t, hard))) {
+	if got := decodedClaims(t, claims); !reflect.DeepEqual(got, decoded(t, jsonOf(t, trickyClaims))) {
 		t.Errorf("the application's claims changed to %v", got)
 	}
 }

@@ -32,16 +32,16 @@ func TestDefaults(t *testing.T) {
 		wait(10 * time.Second)
 		s.send("GET", "/required", bearer(text)).passed(t, "admin")
 		wait(time.Microsecond)
-		s.send("GET", "/required", bearer(text)).refused(t, middleware.CodeTokenRevoked) // Grace 10 s; and the realm is api
+		s.send("GET", "/required", bearer(text)).rejected(t, middleware.CodeTokenRevoked) // Grace 10 s; and the realm is api
 
 		wait(time.Hour - 10*time.Second - 2*time.Microsecond)
 		s.send("GET", "/required", bearer(next)).passed(t, "admin")
 		wait(time.Microsecond)
-		s.send("GET", "/required", bearer(next)).refused(t, middleware.CodeTokenExpired) // Leeway 0
+		s.send("GET", "/required", bearer(next)).rejected(t, middleware.CodeTokenExpired) // Leeway 0
 		wait(14*24*time.Hour - time.Hour - time.Second - time.Microsecond)
 		next = refresh(t, auth, next) // IdleTTL off
 		wait(time.Microsecond)
-		s.send("POST", "/refresh", bearer(next)).refused(t, middleware.CodeRefreshExpired)
+		s.send("POST", "/refresh", bearer(next)).rejected(t, middleware.CodeRefreshExpired)
 	})
 }
 

@@ -38,7 +38,7 @@ func TestCookieAttributes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				auth := newAuth(t, withoutSweeper, modes[row.mode], cookies(row.cookie))
+				auth := newAuth(t, withoutSweeper, modes[row.mode], withCookie(row.cookie))
 				s := direct(t, cookieRoutes(auth, row.mode))
 				sets := func(r reply, maxAge string, texts ...string) {
 					t.Helper()
@@ -80,7 +80,7 @@ func TestCookieAttributes(t *testing.T) {
 				r = s.send("POST", "/logout", header("Cookie", refreshed.Name+"="+texts[len(texts)-1]))
 				r.accepted(t, "/logout")
 				sets(r, "0")
-				verifies(t, "R11", auth, texts[0], middleware.CodeTokenRevoked)
+				wantVerify(t, "R11", auth, texts[0], middleware.CodeTokenRevoked)
 			})
 		})
 	}
@@ -90,9 +90,9 @@ func TestCookieAttributes(t *testing.T) {
 func TestCookieStory(t *testing.T) {
 	for mode, row := range cookieModes {
 		t.Run(mode, func(t *testing.T) {
-			auth := newAuth(t, row.change, cookies(middleware.Cookie{}))
+			auth := newAuth(t, row.change, withCookie(middleware.Cookie{}))
 			b := browse(t, auth, mode)
-			b.send("GET", "/required").refused(t, middleware.CodeTokenMissing)
+			b.send("GET", "/required").rejected(t, middleware.CodeTokenMissing)
 			b.send("POST", "/login?user=admin").cookieAnswer(t)
 			for _, path := range []string{"/required", "/optional", "/fresh"} {
 				b.send("GET", path).passed(t, "admin")
@@ -100,10 +100,10 @@ func TestCookieStory(t *testing.T) {
 			}
 
 			// An expired token still reaches the refresh.
-			b.alter("/", "__Host-access_token", func(text string) string { return backdated(t, text, 2*time.Hour) })
+			b.alter("/", "__Host-access_token", func(text string) string { return aged(t, text, 2*time.Hour) })
 			expired := b.cookie("/", "__Host-access_token")
 			r := b.send("GET", "/required")
-			r.refused(t, middleware.CodeTokenExpired)
+			r.rejected(t, middleware.CodeTokenExpired)
 			if r.header.Get("Set-Cookie") != "" || b.cookie("/", "__Host-access_token") != expired {
 				t.Error("an expired token clears the cookie that is to be refreshed")
 			}
@@ -115,21 +115,21 @@ func TestCookieStory(t *testing.T) {
 			if left := b.cookie("/", "__Host-access_token") + b.cookie("/", row.name); left != "" {
 				t.Errorf("after the logout the browser has %s", left)
 			}
-			b.send("GET", "/required").refused(t, middleware.CodeTokenMissing)
-			b.send("POST", "/refresh").refused(t, middleware.CodeTokenMissing)
-			verifies(t, "R11", auth, text, middleware.CodeTokenRevoked)
+			b.send("GET", "/required").rejected(t, middleware.CodeTokenMissing)
+			b.send("POST", "/refresh").rejected(t, middleware.CodeTokenMissing)
+			wantVerify(t, "R11", auth, text, middleware.CodeTokenRevoked)
 
 			// A login of another kind ends in a redirect.
 			b.send("GET", "/callback?user=alice").passed(t, "alice")
 			b.send("POST", "/refresh").cookieAnswer(t)
 			b.send("POST", "/logout/all").accepted(t, "/logout/all")
-			b.send("GET", "/required").refused(t, middleware.CodeTokenMissing)
+			b.send("GET", "/required").rejected(t, middleware.CodeTokenMissing)
 		})
 	}
 }
 
 func TestSetCookies(t *testing.T) {
-	auth := newAuth(t, cookies(middleware.Cookie{}))
+	auth := newAuth(t, withCookie(middleware.Cookie{}))
 	r := direct(t, cookieRoutes(auth, "one token")).send("GET", "/callback?user=admin")
 	r.notStored(t)
 	if r.status != http.StatusSeeOther || r.cookies()["access_token"].Value == "" {
@@ -141,13 +141,13 @@ func TestSetCookies(t *testing.T) {
 
 // In pair mode the access token's cookie refreshes nothing, though it is sent everywhere.
 func TestCookiesOfAPairAreApart(t *testing.T) {
-	auth := newAuth(t, pair, cookies(middleware.Cookie{}))
+	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
 	s := listen(t, sharedRoutes(auth))
-	tokens := begin(t, auth, middleware.Identity{})
-	s.send("POST", "/refresh", header("Cookie", "__Host-access_token="+tokens.AccessToken)).refused(t, middleware.CodeTokenMissing)
-	s.send("GET", "/required", header("Cookie", "__Host-refresh_token="+tokens.RefreshToken)).refused(t, middleware.CodeTokenExpired)
-	s.send("GET", "/required", header("Cookie", "__Host-access_token="+tokens.RefreshToken)).refused(t, middleware.CodeTokenInvalid)
-	s.send("POST", "/refresh", header("Cookie", "__Host-refresh_token="+tokens.AccessToken)).refused(t, middleware.CodeTokenInvalid)
+	tokens := issueTokens(t, auth, middleware.Identity{})
+	s.send("POST", "/refresh", header("Cookie", "__Host-access_token="+tokens.AccessToken)).rejected(t, middleware.CodeTokenMissing)
+	s.send("GET", "/required", header("Cookie", "__Host-refresh_token="+tokens.RefreshToken)).rejected(t, middleware.CodeTokenExpired)
+	s.send("GET", "/required", header("Cookie", "__Host-access_token="+tokens.RefreshToken)).rejected(t, middleware.CodeTokenInvalid)
+	s.send("POST", "/refresh", header("Cookie", "__Host-refresh_token="+tokens.AccessToken)).rejected(t, middleware.CodeTokenInvalid)
 	s.send("POST", "/refresh", header("Cookie", "__Host-access_token=x; __Host-refresh_token="+tokens.RefreshToken)).cookieAnswer(t)
 }
 
@@ -160,13 +160,13 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 	}
 	logout := func(sc *scene) { _ = sc.auth.Logout(t.Context(), sc.tokens.AccessToken) }
 	everywhere := func(sc *scene) { _ = sc.auth.RevokeSubject(t.Context(), "admin") }
-	replace := func(sc *scene) { _, _ = sc.auth.Refresh(t.Context(), renewable(sc.tokens)) }
+	replace := func(sc *scene) { _, _ = sc.auth.Refresh(t.Context(), refreshable(sc.tokens)) }
 	down := func(sc *scene) { sc.store.fault.Store(&fault{get: failing, swap: failingSwap}) }
 	late := func(age time.Duration) func(sc *scene) {
 		return func(sc *scene) {
-			sc.tokens.AccessToken = backdated(t, sc.tokens.AccessToken, age)
+			sc.tokens.AccessToken = aged(t, sc.tokens.AccessToken, age)
 			if sc.tokens.RefreshToken != "" {
-				sc.tokens.RefreshToken = backdated(t, sc.tokens.RefreshToken, age)
+				sc.tokens.RefreshToken = aged(t, sc.tokens.RefreshToken, age)
 			}
 		}
 	}
@@ -234,9 +234,9 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 						row.change(c)
 					}
 				}
-				sc.auth = newAuth(t, modes[mode], cookies(middleware.Cookie{}), change)
+				sc.auth = newAuth(t, modes[mode], withCookie(middleware.Cookie{}), change)
 				s := direct(t, cookieRoutes(sc.auth, mode))
-				sc.tokens = begin(t, sc.auth, middleware.Identity{})
+				sc.tokens = issueTokens(t, sc.auth, middleware.Identity{})
 				if row.before != nil {
 					row.before(sc)
 				}
@@ -247,13 +247,13 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 				if row.edit != nil {
 					edits = append(edits, row.edit)
 				}
-				r := s.send("POST", row.path, append(edits, insert(sc.tokens.AccessToken))...)
+				r := s.send("POST", row.path, append(edits, insertToken(sc.tokens.AccessToken))...)
 				if row.code == "" {
 					r.accepted(t, row.path)
 				} else if row.code == middleware.CodeLoginTooOld {
-					r.refused(t, row.code, `, max_age="600"`)
+					r.rejected(t, row.code, `, max_age="600"`)
 				} else {
-					r.refused(t, row.code)
+					r.rejected(t, row.code)
 				}
 				var want []string
 				if row.clears {
@@ -273,44 +273,44 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 // Two cookies of one name: one of them was planted, perhaps by a sibling of the site.
 func TestTwoCookiesOfOneName(t *testing.T) {
 	for mode, row := range cookieModes {
-		auth := newAuth(t, row.change, cookies(middleware.Cookie{}))
+		auth := newAuth(t, row.change, withCookie(middleware.Cookie{}))
 		s := direct(t, cookieRoutes(auth, mode))
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		for _, other := range []string{tokens.AccessToken, "a.b.c", ""} {
 			for _, path := range []string{"/required", "/optional", "/fresh", "/logout", "/logout/all"} {
 				for _, line := range []string{tokens.AccessToken + "; __Host-access_token=" + other, other + "; __Host-access_token=" + tokens.AccessToken} {
-					s.send("POST", path, header("Cookie", "__Host-access_token="+line)).refused(t, middleware.CodeBadRequest)
+					s.send("POST", path, header("Cookie", "__Host-access_token="+line)).rejected(t, middleware.CodeBadRequest)
 				}
 			}
-			twice := header("Cookie", row.name+"="+renewable(tokens)+"; "+row.name+"="+other)
-			s.send("POST", "/refresh", twice).refused(t, middleware.CodeBadRequest)
+			twice := header("Cookie", row.name+"="+refreshable(tokens)+"; "+row.name+"="+other)
+			s.send("POST", "/refresh", twice).rejected(t, middleware.CodeBadRequest)
 		}
-		renew(t, auth, tokens)
+		refreshTokens(t, auth, tokens)
 	}
 }
 
 // A header goes before the cookie, and where no source is listed only the cookie counts.
 func TestCookieComesLast(t *testing.T) {
-	auth := newAuth(t, cookies(middleware.Cookie{}))
+	auth := newAuth(t, withCookie(middleware.Cookie{}))
 	alice := issue(t, auth, middleware.Identity{Subject: "alice"})
 	inCookie := header("Cookie", "__Host-access_token="+alice)
 	s := direct(t, cookieRoutes(auth, "one token"))
 	s.send("GET", "/required", inCookie, bearer(login(t, auth))).passed(t, "admin")
-	s.send("GET", "/required", inCookie, bearer("a.b.c")).refused(t, middleware.CodeTokenInvalid)
+	s.send("GET", "/required", inCookie, bearer("a.b.c")).rejected(t, middleware.CodeTokenInvalid)
 	s.send("GET", "/required", inCookie, header("Authorization", "Basic x")).passed(t, "alice")
 
-	alone := newAuth(t, cookies(middleware.Cookie{}), func(c *middleware.Config) { c.Sources = []middleware.Source{} })
+	alone := newAuth(t, withCookie(middleware.Cookie{}), func(c *middleware.Config) { c.Sources = []middleware.Source{} })
 	alice = issue(t, alone, middleware.Identity{Subject: "alice"})
 	s = direct(t, cookieRoutes(alone, "one token"))
-	s.send("GET", "/required", bearer(alice)).refused(t, middleware.CodeTokenMissing)
-	s.send("POST", "/refresh", bearer(alice)).refused(t, middleware.CodeTokenMissing)
+	s.send("GET", "/required", bearer(alice)).rejected(t, middleware.CodeTokenMissing)
+	s.send("POST", "/refresh", bearer(alice)).rejected(t, middleware.CodeTokenMissing)
 	s.send("GET", "/required", header("Cookie", "__Host-access_token="+alice)).passed(t, "alice")
 }
 
 // Plain http is for development, and by that name alone.
 func TestInsecureCookies(t *testing.T) {
 	for insecure, want := range map[bool]string{true: "admin", false: "guest"} {
-		auth := newAuth(t, pair, cookies(middleware.Cookie{Insecure: insecure}))
+		auth := newAuth(t, pair, withCookie(middleware.Cookie{Insecure: insecure}))
 		server := httptest.NewServer(sharedRoutes(auth))
 		defer server.Close()
 		s := openBrowser(t, server, "http://example.com") // no loopback address: there a jar trusts plain http
@@ -319,7 +319,7 @@ func TestInsecureCookies(t *testing.T) {
 		if insecure {
 			s.send("POST", "/refresh").cookieAnswer(t)
 		} else {
-			s.send("POST", "/refresh").refused(t, middleware.CodeTokenMissing)
+			s.send("POST", "/refresh").rejected(t, middleware.CodeTokenMissing)
 		}
 	}
 }
@@ -327,7 +327,7 @@ func TestInsecureCookies(t *testing.T) {
 // A Domain is for subdomains; without one the cookies stay where they were made.
 func TestCookieDomain(t *testing.T) {
 	for domain, want := range map[string]string{"example.com": "admin", "": "guest"} {
-		auth := newAuth(t, cookies(middleware.Cookie{Domain: domain}))
+		auth := newAuth(t, withCookie(middleware.Cookie{Domain: domain}))
 		b := browse(t, auth, "one token")
 		b.send("POST", "/login?user=admin").cookieAnswer(t)
 		b.send("GET", "/required").passed(t, "admin")
@@ -342,22 +342,22 @@ func TestCookieDomain(t *testing.T) {
 
 // Where the browser has dropped the cookie of an access token, the refresh token's shows that a refresh helps.
 func TestPairCookiesWithoutAnAccessTokenAreExpired(t *testing.T) {
-	auth := newAuth(t, pair, cookies(middleware.Cookie{}))
+	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
 	s := direct(t, sharedRoutes(auth))
-	tokens := begin(t, auth, middleware.Identity{})
+	tokens := issueTokens(t, auth, middleware.Identity{})
 	withRefresh := header("Cookie", "__Host-refresh_token="+tokens.RefreshToken)
 	for _, path := range []string{"/required", "/optional", "/fresh"} {
-		s.send("GET", path, withRefresh).refused(t, middleware.CodeTokenExpired)
+		s.send("GET", path, withRefresh).rejected(t, middleware.CodeTokenExpired)
 		s.send("GET", path, withRefresh, bearer(tokens.AccessToken)).passed(t, "admin")
 	}
-	s.send("GET", "/required", header("Cookie", "__Host-refresh_token=")).refused(t, middleware.CodeTokenMissing)
+	s.send("GET", "/required", header("Cookie", "__Host-refresh_token=")).rejected(t, middleware.CodeTokenMissing)
 	s.send("POST", "/logout", withRefresh).accepted(t, "/logout")
-	dead(t, "R11", auth, tokens)
+	wantDead(t, "R11", auth, tokens)
 }
 
 // The cookie of an access token lasts as long as the token. A subdomain can plant neither cookie.
 func TestPairCookiesAreOfThisHost(t *testing.T) {
-	auth := newAuth(t, pair, cookies(middleware.Cookie{}))
+	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
 	r := direct(t, sharedRoutes(auth)).send("POST", "/login?user=admin")
 	for i, want := range []string{"__Host-access_token 3600", "__Host-refresh_token 1209600"} {
 		cookie := (&http.Response{Header: r.header}).Cookies()[i]

@@ -14,7 +14,7 @@ func TestCrossOrigin(t *testing.T) {
 	t.Parallel()
 	for mode, row := range cookieModes {
 		for _, trusting := range []bool{false, true} {
-			auth := newAuth(t, row.change, cookies(middleware.Cookie{}), func(c *middleware.Config) {
+			auth := newAuth(t, row.change, withCookie(middleware.Cookie{}), func(c *middleware.Config) {
 				if trusting {
 					c.TrustedOrigins = []string{"https://app.example.org"}
 				}
@@ -37,18 +37,18 @@ func TestCrossOrigin(t *testing.T) {
 					if refused {
 						for _, path := range unsafe {
 							r := b.send("POST", path, from)
-							if r.refused(t, middleware.CodeCrossOrigin); r.header.Get("Set-Cookie") != "" || t.Failed() {
+							if r.rejected(t, middleware.CodeCrossOrigin); r.header.Get("Set-Cookie") != "" || t.Failed() {
 								t.Fatalf("POST %s answers %d %s %v", path, r.status, r.body, r.header)
 							}
 						}
 						for _, method := range []string{"PUT", "PATCH", "DELETE"} {
-							b.send(method, "/required", from).refused(t, middleware.CodeCrossOrigin)
+							b.send(method, "/required", from).rejected(t, middleware.CodeCrossOrigin)
 						}
 						// Where the browser cannot have put the token there, a guard does not care; refresh and logout do.
-						text := renewable(begin(t, auth, middleware.Identity{}))
+						text := refreshable(issueTokens(t, auth, middleware.Identity{}))
 						for _, path := range []string{"/refresh", "/logout", "/logout/all"} {
-							b.send("POST", path, from, bearer(text)).refused(t, middleware.CodeCrossOrigin)
-							b.send("POST", path, from, body(form, "refresh_token="+text)).refused(t, middleware.CodeCrossOrigin)
+							b.send("POST", path, from, bearer(text)).rejected(t, middleware.CodeCrossOrigin)
+							b.send("POST", path, from, body(form, "refresh_token="+text)).rejected(t, middleware.CodeCrossOrigin)
 						}
 					} else {
 						b.send("POST", "/login?user=admin", from).cookieAnswer(t)
@@ -64,7 +64,7 @@ func TestCrossOrigin(t *testing.T) {
 						if r := b.send("HEAD", path, from); r.status != http.StatusOK {
 							t.Errorf("HEAD %s: %d", path, r.status)
 						}
-						b.send("POST", path, from, bearer(begin(t, auth, middleware.Identity{Subject: "alice"}).AccessToken)).passed(t, "alice")
+						b.send("POST", path, from, bearer(issueTokens(t, auth, middleware.Identity{Subject: "alice"}).AccessToken)).passed(t, "alice")
 					}
 				})
 			}
@@ -75,7 +75,7 @@ func TestCrossOrigin(t *testing.T) {
 // A cookie that another server sets is a cookie all the same.
 func TestCrossOriginOfOtherCookies(t *testing.T) {
 	for _, trusting := range []bool{false, true} {
-		auth := newAuth(t, sources(spots), func(c *middleware.Config) {
+		auth := newAuth(t, sources(sourceCases), func(c *middleware.Config) {
 			if trusting {
 				c.TrustedOrigins = []string{"https://app.example.org"}
 			}
@@ -91,7 +91,7 @@ func TestCrossOriginOfOtherCookies(t *testing.T) {
 					}
 					r := s.send(method, path, append(edits, header("Cookie", "jwt="+text))...)
 					if origin.refused && !(trusting && origin.trusting) && method != "GET" {
-						r.refused(t, middleware.CodeCrossOrigin)
+						r.rejected(t, middleware.CodeCrossOrigin)
 					} else {
 						r.passed(t, "admin")
 					}
@@ -111,7 +111,7 @@ func TestCrossOriginOfOtherCookies(t *testing.T) {
 
 // A WebSocket's handshake is a GET that any site may make a browser send.
 func TestAWebSocketFromAnotherSite(t *testing.T) {
-	auth := newAuth(t, cookies(middleware.Cookie{}))
+	auth := newAuth(t, withCookie(middleware.Cookie{}))
 	s := direct(t, cookieRoutes(auth, "one token"))
 	inCookie := header("Cookie", "__Host-access_token="+login(t, auth))
 	host := func(r *http.Request) { r.Host = "example.com" }
@@ -124,7 +124,7 @@ func TestAWebSocketFromAnotherSite(t *testing.T) {
 		for _, path := range []string{"/required", "/optional", "/fresh"} {
 			r := s.send("GET", path, edits...)
 			if origin.refused {
-				r.refused(t, middleware.CodeCrossOrigin)
+				r.rejected(t, middleware.CodeCrossOrigin)
 			} else {
 				r.passed(t, "admin")
 			}

@@ -21,7 +21,7 @@ func TestWire(t *testing.T) {
 	for name, row := range map[string]struct {
 		code   middleware.Code
 		change change
-		before func(d desk)
+		before func(d testServer)
 		method string
 		path   string
 		age    time.Duration
@@ -37,16 +37,16 @@ func TestWire(t *testing.T) {
 		"R2 from the future":           {code: middleware.CodeTokenInvalid, method: "GET", path: "/required", age: -time.Hour},
 		"R2 expired":                   {code: middleware.CodeTokenExpired, method: "GET", path: "/required", age: 2 * time.Hour},
 		"R2 expired, optional":         {code: middleware.CodeTokenExpired, method: "GET", path: "/optional", age: 2 * time.Hour},
-		"R3 logged out":                {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", before: func(d desk) { d.send("POST", "/logout", bearer(d.text)) }},
-		"R3 logged out everywhere":     {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", before: func(d desk) { _ = d.auth.RevokeSubject(d.t.Context(), "admin") }},
-		"R4 replaced":                  {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", change: noGrace, before: func(d desk) { refresh(d.t, d.auth, d.text) }},
+		"R3 logged out":                {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", before: func(d testServer) { d.send("POST", "/logout", bearer(d.text)) }},
+		"R3 logged out everywhere":     {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", before: func(d testServer) { _ = d.auth.RevokeSubject(d.t.Context(), "admin") }},
+		"R4 replaced":                  {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
 		"R5 window over":               {code: middleware.CodeRefreshExpired, method: "POST", path: "/refresh", age: 15 * day},
 		"R5 window over, AutoRefresh":  {code: middleware.CodeRefreshExpired, method: "GET", path: "/autorefresh", age: 15 * day},
 		"R5 window over, logout":       {code: middleware.CodeRefreshExpired, method: "POST", path: "/logout", age: 15 * day},
 		"R5 idle":                      {code: middleware.CodeRefreshExpired, method: "POST", path: "/refresh", age: 3 * time.Hour, change: func(c *middleware.Config) { c.IdleTTL = 2 * time.Hour }},
-		"R8 reuse":                     {code: middleware.CodeTokenReused, method: "POST", path: "/refresh", change: noGrace, before: func(d desk) { refresh(d.t, d.auth, d.text) }},
-		"R8 reuse under AutoRefresh":   {code: middleware.CodeTokenReused, method: "GET", path: "/autorefresh", change: noGrace, before: func(d desk) { refresh(d.t, d.auth, d.text) }},
-		"R8 reuse of an expired token": {code: middleware.CodeTokenReused, method: "GET", path: "/autorefresh", age: 2 * time.Hour, change: noGrace, before: func(d desk) { refresh(d.t, d.auth, d.text) }},
+		"R8 reuse":                     {code: middleware.CodeTokenReused, method: "POST", path: "/refresh", change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
+		"R8 reuse under AutoRefresh":   {code: middleware.CodeTokenReused, method: "GET", path: "/autorefresh", change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
+		"R8 reuse of an expired token": {code: middleware.CodeTokenReused, method: "GET", path: "/autorefresh", age: 2 * time.Hour, change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
 		"Reload says no":               {code: middleware.CodeSubjectRefused, method: "POST", path: "/refresh", change: refusing},
 		"Reload says no, AutoRefresh":  {code: middleware.CodeSubjectRefused, method: "GET", path: "/autorefresh", age: 2 * time.Hour, change: refusing},
 		"login refused":                {code: middleware.CodeInvalidCredentials, method: "POST", path: "/login", change: authenticating(func(*gin.Context) (middleware.Identity, error) { return middleware.Identity{}, middleware.ErrRefused })},
@@ -60,7 +60,7 @@ func TestWire(t *testing.T) {
 			if row.edit == nil {
 				row.edit = func(*http.Request) {}
 			}
-			d := newDesk(t, row.change)
+			d := newServer(t, row.change)
 			if row.age != 0 {
 				d.text = aged(t, d.text, row.age)
 			}
@@ -68,7 +68,7 @@ func TestWire(t *testing.T) {
 				row.before(d)
 			}
 			r := d.send(row.method, row.path, bearer(d.text), row.edit)
-			r.refused(t, row.code, row.more)
+			r.rejected(t, row.code, row.more)
 			if row.method == "POST" {
 				r.notStored(t)
 			}
@@ -78,7 +78,7 @@ func TestWire(t *testing.T) {
 
 func TestOnErrorReplacesTheBody(t *testing.T) {
 	store := &faulty{Store: newMemory(t)}
-	d := newDesk(t, func(c *middleware.Config) {
+	d := newServer(t, func(c *middleware.Config) {
 		c.Store = store
 		c.OnError = func(c *gin.Context, err *middleware.Error) {
 			c.String(http.StatusTeapot, "%s %d %v", err.Code, err.Status, err.MaxAge)
@@ -107,8 +107,8 @@ func TestOnErrorReplacesTheBody(t *testing.T) {
 
 // An OnError that only logs must not turn a refusal into a 200.
 func TestOnErrorThatWritesNothing(t *testing.T) {
-	d := newDesk(t, func(c *middleware.Config) { c.OnError = func(*gin.Context, *middleware.Error) {} })
-	for _, door := range doors {
+	d := newServer(t, func(c *middleware.Config) { c.OnError = func(*gin.Context, *middleware.Error) {} })
+	for _, door := range tokenRoutes {
 		if r := d.send(door.method, door.path, bearer("a.b.c")); r.status != http.StatusUnauthorized || strings.Contains(r.body, "admin") {
 			t.Errorf("%s with an empty OnError answers %d %q, want 401", door.path, r.status, r.body)
 		}
@@ -134,8 +134,8 @@ func TestErrorsAreSilent(t *testing.T) {
 			if err == nil && name != "Logout" {
 				t.Errorf("%s of %q gives no error", name, offered)
 			}
-			told := strings.Join(chain(err), " ")
-			silent(t, told, offered, text)
+			told := strings.Join(errorTexts(err), " ")
+			wantNoSecret(t, told, offered, text)
 			if strings.Contains(told, "a-subject-to-be-found") {
 				t.Errorf("%s tells the subject: %s", name, told)
 			}

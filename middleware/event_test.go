@@ -16,10 +16,10 @@ import (
 )
 
 func TestOnEvent(t *testing.T) {
-	var j journal
+	var j eventLog
 	store := &faulty{Store: newMemory(t)}
-	d := newDesk(t, noGrace, func(c *middleware.Config) {
-		c.Store, c.OnEvent = store, j.write
+	d := newServer(t, noGrace, func(c *middleware.Config) {
+		c.Store, c.OnEvent = store, j.record
 		authenticate := c.Authenticate
 		c.Authenticate = func(c *gin.Context) (middleware.Identity, error) {
 			if c.Query("user") == "" {
@@ -64,15 +64,15 @@ func TestOnEvent(t *testing.T) {
 		"not allowed":         {"GET", "/never", bearer(d.text), middleware.Event{Kind: "rejected", Subject: "admin", SessionID: "sid", Code: "forbidden"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			j.read()
+			j.take()
 			var sent string
 			d.send(row.method, row.path, row.edit, func(r *http.Request) { sent = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ") })
-			events := j.read()
+			events := j.take()
 			if len(events) != 1 {
 				t.Fatalf("events %+v, want one", events)
 			}
 			got := events[0]
-			silent(t, fmt.Sprintf("%+v %q", got, chain(got.Err)), sent, d.text)
+			wantNoSecret(t, fmt.Sprintf("%+v %q", got, errorTexts(got.Err)), sent, d.text)
 			if (got.Err == nil) != (row.want.Code == "") || got.ClientIP != "127.0.0.1" {
 				t.Errorf("event %+v", got)
 			}
@@ -93,14 +93,14 @@ func TestOnEvent(t *testing.T) {
 	}
 	for name, edits := range map[string][]edit{"/optional": nil, "/required": {bearer(d.text)}, "/autorefresh": {bearer(d.text)}} {
 		d.send("GET", name, edits...)
-		if events := j.read(); len(events) > 0 {
+		if events := j.take(); len(events) > 0 {
 			t.Errorf("a request that passes %s makes the events %+v", name, events)
 		}
 	}
 	store.fault.Store(&fault{get: failing})
 	for path, kind := range map[string]middleware.EventKind{"/login?user=admin": "login_failed", "/refresh": "rejected", "/logout": "rejected"} {
 		d.send("POST", path, bearer(d.text))
-		events := j.read()
+		events := j.take()
 		if len(events) != 1 || events[0].Kind != kind || events[0].Code != "store_unavailable" || !errors.Is(events[0].Err, errDriver) {
 			t.Errorf("R14: %s makes the events %+v", path, events)
 		}
@@ -109,8 +109,8 @@ func TestOnEvent(t *testing.T) {
 
 // The steps report as the handlers do, without a client.
 func TestOnEventOfTheSteps(t *testing.T) {
-	var j journal
-	auth := newAuth(t, func(c *middleware.Config) { c.OnEvent = j.write })
+	var j eventLog
+	auth := newAuth(t, func(c *middleware.Config) { c.OnEvent = j.record })
 	text := login(t, auth)
 	sid := membersOf(t, text).sid()
 	_, _ = auth.Verify(t.Context(), text)
@@ -131,9 +131,9 @@ func TestOnEventOfTheSteps(t *testing.T) {
 		{Kind: middleware.EventLogout, SessionID: sid},
 		{Kind: middleware.EventLogoutAll, Subject: "admin"},
 	}
-	got := j.read()
+	got := j.take()
 	for i := range got {
-		silent(t, fmt.Sprintf("%+v %q", got[i], chain(got[i].Err)), text)
+		wantNoSecret(t, fmt.Sprintf("%+v %q", got[i], errorTexts(got[i].Err)), text)
 		got[i].Err = nil
 	}
 	if !slices.Equal(got, want) {

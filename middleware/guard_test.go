@@ -14,15 +14,15 @@ import (
 )
 
 func TestGuards(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	for _, path := range []string{"/required", "/optional", "/autorefresh", "/fresh", "/allow"} {
 		d.send("GET", path, bearer(d.text)).passed(t, "admin")
-		d.send("GET", path, bearer("a.b.c")).refused(t, middleware.CodeTokenInvalid)
+		d.send("GET", path, bearer("a.b.c")).rejected(t, middleware.CodeTokenInvalid)
 		r := d.send("GET", path)
 		if path == "/optional" {
 			r.passed(t, "guest")
 		} else {
-			r.refused(t, middleware.CodeTokenMissing)
+			r.rejected(t, middleware.CodeTokenMissing)
 		}
 		// a CORS preflight carries no token, and nothing that it carries counts
 		d.send("OPTIONS", path).passed(t, "guest")
@@ -46,14 +46,14 @@ func TestGuards(t *testing.T) {
 
 // The login counts, not the last refresh.
 func TestFresh(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	d.send("GET", "/fresh", bearer(aged(t, d.text, 9*time.Minute))).passed(t, "admin")
 	old := aged(t, d.text, 11*time.Minute)
 	for _, text := range []string{old, refresh(t, d.auth, old)} {
-		d.send("GET", "/fresh", bearer(text)).refused(t, middleware.CodeLoginTooOld, `, max_age="600"`)
+		d.send("GET", "/fresh", bearer(text)).rejected(t, middleware.CodeLoginTooOld, `, max_age="600"`)
 	}
 	unknown := forge(ourHeader, membersOf(t, login(t, d.auth)).without("auth_time").object())
-	d.send("GET", "/fresh", bearer(unknown)).refused(t, middleware.CodeTokenInvalid)
+	d.send("GET", "/fresh", bearer(unknown)).rejected(t, middleware.CodeTokenInvalid)
 }
 
 func TestAllowSeesTheRequest(t *testing.T) {
@@ -63,8 +63,8 @@ func TestAllowSeesTheRequest(t *testing.T) {
 	s := listen(t, r)
 	text := login(t, auth)
 	s.send("GET", "/admin", bearer(text)).passed(t, "admin")
-	s.send("GET", "/alice", bearer(text)).refused(t, middleware.CodeForbidden)
-	s.send("GET", "/admin").refused(t, middleware.CodeTokenMissing)
+	s.send("GET", "/alice", bearer(text)).rejected(t, middleware.CodeForbidden)
+	s.send("GET", "/admin").rejected(t, middleware.CodeTokenMissing)
 }
 
 func TestNestedGuards(t *testing.T) {
@@ -86,14 +86,14 @@ func TestNestedGuards(t *testing.T) {
 	s := listen(t, r)
 	text := login(t, auth)
 	expired := aged(t, text, 2*time.Hour)
-	s.send("GET", "/required-renewed", bearer(expired)).refused(t, middleware.CodeTokenExpired)
+	s.send("GET", "/required-renewed", bearer(expired)).rejected(t, middleware.CodeTokenExpired)
 	s.send("GET", "/renewed-required", bearer(expired)).passed(t, "admin")
-	s.send("GET", "/renewed-fresh", bearer(expired)).refused(t, middleware.CodeLoginTooOld, `, max_age="600"`)
+	s.send("GET", "/renewed-fresh", bearer(expired)).rejected(t, middleware.CodeLoginTooOld, `, max_age="600"`)
 	text = login(t, auth)
-	s.send("GET", "/required-nobody", bearer(text)).refused(t, middleware.CodeForbidden)
-	s.send("GET", "/optional-nobody", bearer(text)).refused(t, middleware.CodeForbidden)
-	s.send("GET", "/optional-nobody").refused(t, middleware.CodeTokenMissing)
-	s.send("GET", "/optional").refused(t, middleware.CodeTokenMissing)
+	s.send("GET", "/required-nobody", bearer(text)).rejected(t, middleware.CodeForbidden)
+	s.send("GET", "/optional-nobody", bearer(text)).rejected(t, middleware.CodeForbidden)
+	s.send("GET", "/optional-nobody").rejected(t, middleware.CodeTokenMissing)
+	s.send("GET", "/optional").rejected(t, middleware.CodeTokenMissing)
 	s.send("GET", "/optional", bearer(text)).passed(t, "admin")
 }
 
@@ -119,13 +119,13 @@ func TestTwoAuthsInOneRequest(t *testing.T) {
 	s := listen(t, r)
 	text := login(t, first)
 	for _, path := range []string{"/required", "/optional", "/renewed", "/fresh", "/allow"} {
-		s.send("GET", path, bearer(text)).refused(t, middleware.CodeTokenInvalid)
+		s.send("GET", path, bearer(text)).rejected(t, middleware.CodeTokenInvalid)
 	}
 	s.send("GET", "/same-key", bearer(text)).passed(t, "admin")
 	if err := sameKey.Logout(t.Context(), text); err != nil {
 		t.Fatal(err)
 	}
-	s.send("GET", "/same-key", bearer(text)).refused(t, middleware.CodeTokenRevoked)
+	s.send("GET", "/same-key", bearer(text)).rejected(t, middleware.CodeTokenRevoked)
 }
 
 // A refused request reaches no handler behind the guard.

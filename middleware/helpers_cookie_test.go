@@ -18,17 +18,17 @@ import (
 )
 
 func init() {
-	refusals[middleware.CodeCrossOrigin] = struct {
+	wireErrors[middleware.CodeCrossOrigin] = struct {
 		status int
 		kind   string
 	}{http.StatusForbidden, "invalid_request"}
 }
 
-func cookies(cookie middleware.Cookie) change {
+func withCookie(cookie middleware.Cookie) change {
 	return func(c *middleware.Config) { c.Cookie = &cookie }
 }
 
-func plainCookies(c *middleware.Config) { c.Cookie = &middleware.Cookie{Insecure: true} }
+func withInsecureCookie(c *middleware.Config) { c.Cookie = &middleware.Cookie{Insecure: true} }
 
 // cookieModes are the modes with the cookie that is refreshed.
 var cookieModes = map[string]struct {
@@ -84,14 +84,14 @@ func openBrowser(t testing.TB, server *httptest.Server, url string) browser {
 	if transport.TLSClientConfig != nil {
 		transport.TLSClientConfig.ServerName = "example.com"
 	}
-	jar := made(cookiejar.New(nil))
+	jar := must(cookiejar.New(nil))
 	client.Jar = jar
 	return browser{site{t: t, url: url, do: client.Do}, jar}
 }
 
 // cookie is what the browser sends to a path by that name.
 func (b browser) cookie(path, name string) string {
-	for _, cookie := range b.jar.Cookies(made(url.Parse(b.url + path))) {
+	for _, cookie := range b.jar.Cookies(must(url.Parse(b.url + path))) {
 		if cookie.Name == name {
 			return cookie.Value
 		}
@@ -102,7 +102,7 @@ func (b browser) cookie(path, name string) string {
 // alter changes a token in the browser.
 func (b browser) alter(path, name string, alter func(text string) string) {
 	b.t.Helper()
-	u := made(url.Parse(b.url + path))
+	u := must(url.Parse(b.url + path))
 	b.jar.SetCookies(u, []*http.Cookie{{Name: name, Value: alter(b.cookie(path, name)), Path: path, Secure: true, MaxAge: 1000}})
 }
 

@@ -61,21 +61,21 @@ func (s site) send(method, path string, edits ...edit) reply {
 	return reply{status: response.StatusCode, header: response.Header, body: string(text)}
 }
 
-// A desk is an Auth with all its routes on a real listener, and a login.
-type desk struct {
+// A testServer is an Auth with all its routes on a real listener, and a login.
+type testServer struct {
 	site
 	auth *middleware.Auth
 	text string // the token of admin's login
 }
 
-func newDesk(t *testing.T, changes ...change) desk {
+func newServer(t *testing.T, changes ...change) testServer {
 	t.Helper()
 	auth := newAuth(t, changes...)
-	return desk{listen(t, routes(auth)), auth, login(t, auth)}
+	return testServer{listen(t, routes(auth)), auth, login(t, auth)}
 }
 
-// unharmed checks that the desk's token is not used up.
-func (d desk) unharmed(rule string) {
+// stillUsable checks that the desk's token is not used up.
+func (d testServer) stillUsable(rule string) {
 	d.t.Helper()
 	if r := d.send("POST", "/refresh", bearer(d.text)); r.status != http.StatusOK {
 		d.t.Errorf("%s: the token is used up: %d %s", rule, r.status, r.body)
@@ -142,8 +142,8 @@ func whoami(c *gin.Context) {
 	c.String(http.StatusOK, claims.Subject+" "+claims.ID)
 }
 
-// doors are the requests that take a token.
-var doors = []struct{ method, path string }{
+// tokenRoutes are the requests that take a token.
+var tokenRoutes = []struct{ method, path string }{
 	{"GET", "/required"},
 	{"GET", "/optional"},
 	{"GET", "/autorefresh"},
@@ -155,8 +155,8 @@ var doors = []struct{ method, path string }{
 	{"POST", "/logout/all"},
 }
 
-// takers are the handlers that take a token from more places than the header.
-var takers = []string{"/refresh", "/logout", "/logout/all"}
+// bodyRoutes are the handlers that take a token from more places than the header.
+var bodyRoutes = []string{"/refresh", "/logout", "/logout/all"}
 
 // An edit completes a request.
 type edit = func(*http.Request)
@@ -186,8 +186,8 @@ const form = "application/x-www-form-urlencoded"
 
 func jsonBody(text string) edit { return body("application/json", text) }
 
-// insert puts the token where TOKEN stands in the header or the body, and what follows "eyJ" where REST does.
-func insert(text string) edit {
+// insertToken puts the token where TOKEN stands in the header or the body, and what follows "eyJ" where REST does.
+func insertToken(text string) edit {
 	replace := strings.NewReplacer("TOKEN", text, "REST", strings.TrimPrefix(text, "eyJ")).Replace
 	return func(r *http.Request) {
 		for i, value := range r.Header["Authorization"] {
@@ -286,8 +286,8 @@ func (r reply) notStored(t testing.TB) {
 	}
 }
 
-// refusals is the table of the wire: what goes with a code.
-var refusals = map[middleware.Code]struct {
+// wireErrors is the table of the wire: what goes with a code.
+var wireErrors = map[middleware.Code]struct {
 	status int
 	kind   string
 }{
@@ -306,16 +306,16 @@ var refusals = map[middleware.Code]struct {
 	middleware.CodeServerError:        {500, "server_error"},
 }
 
-// refused checks an answer against the wire's table: status, members and headers, to the letter. The
+// rejected checks an answer against the wire's table: status, members and headers, to the letter. The
 // challenge ends with more.
-func (r reply) refused(t testing.TB, code middleware.Code, more ...string) {
+func (r reply) rejected(t testing.TB, code middleware.Code, more ...string) {
 	t.Helper()
 	fields := map[string]any{}
 	if json.Unmarshal([]byte(r.body), &fields) != nil || fields["code"] != string(code) {
 		t.Errorf("answer %d %q, want code %s", r.status, r.body, code)
 		return
 	}
-	want := refusals[code]
+	want := wireErrors[code]
 	description, _ := fields["error_description"].(string)
 	members, challenge, retry := []string{"code", "error", "error_description"}, "", ""
 	switch {
@@ -346,15 +346,15 @@ func (r reply) refused(t testing.TB, code middleware.Code, more ...string) {
 	}
 }
 
-// refusedEverywhere offers a token to every step and every door.
-func refusedEverywhere(t testing.TB, auth *middleware.Auth, site site, text string, code middleware.Code) {
+// rejectedEverywhere offers a token to every step and every door.
+func rejectedEverywhere(t testing.TB, auth *middleware.Auth, site site, text string, code middleware.Code) {
 	t.Helper()
 	for step, call := range steps(auth) {
 		if err := call(t.Context(), text); !hasCode(err, code) {
 			t.Errorf("%s: %v, want %s", step, err, code)
 		}
 	}
-	for _, door := range doors {
-		site.send(door.method, door.path, bearer(text)).refused(t, code)
+	for _, door := range tokenRoutes {
+		site.send(door.method, door.path, bearer(text)).rejected(t, code)
 	}
 }

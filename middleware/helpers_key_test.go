@@ -24,11 +24,11 @@ import (
 
 // Keys are made once, as RSA takes its time.
 var (
-	rsaKey   = sync.OnceValue(func() *rsa.PrivateKey { return made(rsa.GenerateKey(rand.Reader, 2048)) })
-	shortRSA = sync.OnceValue(func() *rsa.PrivateKey { return made(rsa.GenerateKey(rand.Reader, 1024)) })
-	p256     = sync.OnceValue(func() *ecdsa.PrivateKey { return made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
-	p384     = sync.OnceValue(func() *ecdsa.PrivateKey { return made(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)) })
-	p521     = sync.OnceValue(func() *ecdsa.PrivateKey { return made(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)) })
+	rsaKey   = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
+	shortRSA = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 1024)) })
+	p256     = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+	p384     = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)) })
+	p521     = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)) })
 	edKey    = sync.OnceValue(func() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32)) })
 )
 
@@ -77,8 +77,8 @@ func verifiedByGolangJWT(t *testing.T, text string, key middleware.Key) {
 // jwk is a member of a JWK Set as another party reads it.
 type jwk map[string]string
 
-// published are the keys at the JWKS endpoint.
-func published(t *testing.T, auth *middleware.Auth) []jwk {
+// publishedKeys are the keys at the JWKS endpoint.
+func publishedKeys(t *testing.T, auth *middleware.Auth) []jwk {
 	t.Helper()
 	r := listen(t, sharedRoutes(auth)).send("GET", "/jwks.json")
 	var set struct{ Keys []jwk }
@@ -109,7 +109,7 @@ func (k jwk) rebuilt(t *testing.T) any {
 	case "EC":
 		curve := curves[k["crv"]]
 		size := (curve.Params().BitSize + 7) / 8 // RFC 7518 §6.2.1.2: with leading zeros
-		return made(ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, octets("x", size), octets("y", size))))
+		return must(ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, octets("x", size), octets("y", size))))
 	case "OKP":
 		return ed25519.PublicKey(octets("x", ed25519.PublicKeySize))
 	}

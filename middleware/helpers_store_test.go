@@ -53,19 +53,19 @@ func answering(value string) *fault {
 	}}
 }
 
-// lagging answers each read late, with what it saw at once.
-type lagging struct {
+// lateGet answers each read late, with what it saw at once.
+type lateGet struct {
 	middleware.Store
 	lag time.Duration
 }
 
-func (s *lagging) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s *lateGet) Get(ctx context.Context, keys ...string) ([]string, error) {
 	values, err := s.Store.Get(ctx, keys...)
 	wait(s.lag)
 	return values, err
 }
 
-func (s *lagging) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
+func (s *lateGet) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }
 

@@ -112,7 +112,7 @@ func verify(t testing.TB, auth *middleware.Auth, text string) middleware.Claims 
 	return claims
 }
 
-func begin(t testing.TB, auth *middleware.Auth, id middleware.Identity) middleware.Tokens {
+func issueTokens(t testing.TB, auth *middleware.Auth, id middleware.Identity) middleware.Tokens {
 	t.Helper()
 	if id.Subject == "" {
 		id.Subject = "admin"
@@ -124,17 +124,17 @@ func begin(t testing.TB, auth *middleware.Auth, id middleware.Identity) middlewa
 	return tokens
 }
 
-// renewable is the token that is swapped.
-func renewable(tokens middleware.Tokens) string {
+// refreshable is the token that is swapped.
+func refreshable(tokens middleware.Tokens) string {
 	if tokens.RefreshToken != "" {
 		return tokens.RefreshToken
 	}
 	return tokens.AccessToken
 }
 
-func renew(t testing.TB, auth *middleware.Auth, tokens middleware.Tokens) middleware.Tokens {
+func refreshTokens(t testing.TB, auth *middleware.Auth, tokens middleware.Tokens) middleware.Tokens {
 	t.Helper()
-	next, err := auth.Refresh(t.Context(), renewable(tokens))
+	next, err := auth.Refresh(t.Context(), refreshable(tokens))
 	if err != nil {
 		t.Fatal("refresh:", err)
 	}
@@ -144,36 +144,36 @@ func renew(t testing.TB, auth *middleware.Auth, tokens middleware.Tokens) middle
 // hasCode reports whether a step failed with the code, and the status that goes with it.
 func hasCode(err error, code middleware.Code) bool {
 	var e *middleware.Error
-	return errors.As(err, &e) && e.Code == code && e.Status == refusals[code].status
+	return errors.As(err, &e) && e.Code == code && e.Status == wireErrors[code].status
 }
 
-// fails checks the code that a step failed with, "" for success.
-func fails(t testing.TB, what string, err error, code middleware.Code) {
+// wantCode checks the code that a step failed with, "" for success.
+func wantCode(t testing.TB, what string, err error, code middleware.Code) {
 	t.Helper()
 	if code == "" && err != nil || code != "" && !hasCode(err, code) {
 		t.Errorf("%s: %v, want %q", what, err, code)
 	}
 }
 
-func verifies(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
+func wantVerify(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
 	t.Helper()
 	_, err := auth.Verify(t.Context(), text)
-	fails(t, what+", verified", err, code)
+	wantCode(t, what+", verified", err, code)
 }
 
-func refreshes(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
+func wantRefresh(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
 	t.Helper()
 	_, err := auth.Refresh(t.Context(), text)
-	fails(t, what+", refreshed", err, code)
+	wantCode(t, what+", refreshed", err, code)
 }
 
-// dead checks that neither token of an answer is good for anything.
-func dead(t testing.TB, what string, auth *middleware.Auth, tokens middleware.Tokens) {
+// wantDead checks that neither token of an answer is good for anything.
+func wantDead(t testing.TB, what string, auth *middleware.Auth, tokens middleware.Tokens) {
 	t.Helper()
 	if _, err := auth.Verify(t.Context(), tokens.AccessToken); err == nil {
 		t.Errorf("%s: the access token passes", what)
 	}
-	if _, err := auth.Refresh(t.Context(), renewable(tokens)); err == nil {
+	if _, err := auth.Refresh(t.Context(), refreshable(tokens)); err == nil {
 		t.Errorf("%s: the session can be refreshed", what)
 	}
 }
@@ -187,9 +187,9 @@ func steps(auth *middleware.Auth) map[string]func(ctx context.Context, text stri
 	}
 }
 
-// fleet runs a test in a bubble for both modes: servers made by server share one memory, with a ttl of one minute
+// eachMode runs a test in a bubble for both modes: servers made by server share one memory, with a ttl of one minute
 // and a window of one hour.
-func fleet(t *testing.T, test func(t *testing.T, server func(changes ...change) *middleware.Auth)) {
+func eachMode(t *testing.T, test func(t *testing.T, server func(changes ...change) *middleware.Auth)) {
 	t.Helper()
 	for name, mode := range modes {
 		t.Run(name, func(t *testing.T) {
@@ -205,8 +205,8 @@ func fleet(t *testing.T, test func(t *testing.T, server func(changes ...change) 
 	}
 }
 
-// inPair runs a test in a bubble, with two servers on one store: ttl 1 minute, refresh window 1 hour.
-func inPair(t *testing.T, test func(t *testing.T, auth, other *middleware.Auth), changes ...change) {
+// inPairMode runs a test in a bubble, with two servers on one store: ttl 1 minute, refresh window 1 hour.
+func inPairMode(t *testing.T, test func(t *testing.T, auth, other *middleware.Auth), changes ...change) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		memory := newMemory(t)
@@ -272,20 +272,20 @@ func slowReload(d time.Duration) change {
 	}
 }
 
-// journal collects events.
-type journal struct {
+// eventLog collects events.
+type eventLog struct {
 	mu     sync.Mutex
 	events []middleware.Event
 }
 
-func (j *journal) write(_ context.Context, e middleware.Event) {
+func (j *eventLog) record(_ context.Context, e middleware.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.events = append(j.events, e)
 }
 
-// read takes out what was written.
-func (j *journal) read() []middleware.Event {
+// take takes out what was written.
+func (j *eventLog) take() []middleware.Event {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	events := j.events
@@ -308,16 +308,16 @@ func mustPanic(t *testing.T, name string, call func(), words ...string) {
 	call()
 }
 
-// chain is the text of an error and of all that is behind it.
-func chain(err error) (texts []string) {
+// errorTexts is the text of an error and of all that is behind it.
+func errorTexts(err error) (texts []string) {
 	for ; err != nil; err = errors.Unwrap(err) {
 		texts = append(texts, fmt.Sprintf("%v %+v %#v", err, err, err))
 	}
 	return texts
 }
 
-// silent checks that a text shows no part of a token that would help anybody, and no key.
-func silent(t *testing.T, text string, tokens ...string) {
+// wantNoSecret checks that a text shows no part of a token that would help anybody, and no key.
+func wantNoSecret(t *testing.T, text string, tokens ...string) {
 	t.Helper()
 	for _, token := range tokens {
 		parts := strings.Split(token, ".")
@@ -330,13 +330,13 @@ func silent(t *testing.T, text string, tokens ...string) {
 	}
 }
 
-func made[T any](value T, err error) T {
+func must[T any](value T, err error) T {
 	if err != nil {
 		panic(err)
 	}
 	return value
 }
 
-func second[T any](_ T, err error) error { return err }
+func errOf[T any](_ T, err error) error { return err }
 
 const day = 24 * time.Hour

@@ -24,8 +24,8 @@ const ourHeader = `{"alg":"HS256","typ":"JWT"}`
 
 func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// seal signs two segments as they are.
-func seal(newHash func() hash.Hash, key []byte, header, payload string) string {
+// signHMAC signs two segments as they are.
+func signHMAC(newHash func() hash.Hash, key []byte, header, payload string) string {
 	mac := hmac.New(newHash, key)
 	_, _ = io.WriteString(mac, header+"."+payload)
 	return header + "." + payload + "." + segment(string(mac.Sum(nil)))
@@ -33,7 +33,7 @@ func seal(newHash func() hash.Hash, key []byte, header, payload string) string {
 
 // forge signs any header and payload with the genuine secret.
 func forge(header, payload string) string {
-	return seal(sha256.New, secret, segment(header), segment(payload))
+	return signHMAC(sha256.New, secret, segment(header), segment(payload))
 }
 
 // members are a payload's, as JSON.
@@ -105,38 +105,28 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// aged is the token as it would be had its session begun so much earlier.
+// aged is the token as it would be if its session had begun that much earlier.
 func aged(t testing.TB, text string, age time.Duration) string {
 	t.Helper()
 	m := membersOf(t, text)
 	sid := m.sid()
 	for _, date := range []string{"iat", "exp", "auth_time", "refresh_exp"} {
-		m[date] = strconv.FormatInt(m.integer(date)-int64(age/time.Second), 10)
+		if _, ok := m[date]; ok {
+			m[date] = strconv.FormatInt(m.integer(date)-int64(age/time.Second), 10)
+		}
 	}
 	issued, err := strconv.ParseInt(strings.TrimPrefix(strings.Trim(m["jti"], `"`), sid+"."), 36, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m["jti"] = strconv.Quote(sid + "." + strconv.FormatInt(issued-age.Microseconds(), 36))
-	return forge(ourHeader, m.object())
+	return forgeLike(text, m)
 }
 
-// backdated is the token as it would be had its session begun so much earlier, whatever its kind.
-func backdated(t testing.TB, text string, age time.Duration) string {
-	t.Helper()
-	m := membersOf(t, text)
-	for _, date := range []string{"iat", "exp", "auth_time", "refresh_exp"} {
-		if _, there := m[date]; there {
-			m[date] = strconv.FormatInt(m.integer(date)-int64(age/time.Second), 10)
-		}
-	}
-	return resigned(text, m)
-}
-
-// resigned is a token with its own header and other members.
-func resigned(text string, m members) string {
+// forgeLike is a token with its own header and other members.
+func forgeLike(text string, m members) string {
 	head, _, _ := strings.Cut(text, ".")
-	return seal(sha256.New, secret, head, segment(m.object()))
+	return signHMAC(sha256.New, secret, head, segment(m.object()))
 }
 
 // almostExpired leaves a token of one hour 30 seconds to live, less than AutoRefresh's minute.
@@ -161,8 +151,8 @@ func newForger(t *testing.T, changes ...change) forger {
 	return forger{t, auth, direct(t, routes(auth)), genuine, membersOf(t, genuine)}
 }
 
-// refuses offers forgeries by name. None may be accepted anywhere, and the genuine token must be none the worse.
-func (f forger) refuses(rule string, forgeries map[string]string) {
+// rejects offers forgeries by name. None may be accepted anywhere, and the genuine token must be none the worse.
+func (f forger) rejects(rule string, forgeries map[string]string) {
 	f.Helper()
 	for name, text := range forgeries {
 		f.Run(name, func(t *testing.T) {
@@ -171,7 +161,7 @@ func (f forger) refuses(rule string, forgeries map[string]string) {
 					t.Logf("%s: %q", rule, text)
 				}
 			}()
-			refusedEverywhere(t, f.auth, f.site, text, middleware.CodeTokenInvalid)
+			rejectedEverywhere(t, f.auth, f.site, text, middleware.CodeTokenInvalid)
 		})
 	}
 	verify(f, f.auth, refresh(f, f.auth, f.genuine))
@@ -197,7 +187,7 @@ func forgeAll(texts map[string]string, forge func(text string) string) map[strin
 	return forged
 }
 
-func asPayload(payload string) string { return forge(ourHeader, payload) }
+func forgePayload(payload string) string { return forge(ourHeader, payload) }
 
 func numbered(n int) []string {
 	var all []string
@@ -230,8 +220,8 @@ var zeros = map[string]string{"zero": `0`, "minus zero": `-0`, "0.0": `0.0`, "ha
 // notStrings cannot be a name or an id.
 var notStrings = map[string]string{"null": `null`, "a number": `1`, "a list": `["admin"]`, "an object": `{"a":"admin"}`, "false": `false`, "empty": `""`}
 
-// own is a set of claims that is hard to carry.
-type own struct {
+// appClaims is a set of claims that is hard to carry.
+type appClaims struct {
 	Large    int64           `json:"large"`
 	Larger   uint64          `json:"larger"`
 	Negative int64           `json:"negative"`
@@ -247,15 +237,15 @@ type own struct {
 
 type role struct{ Role string }
 
-var hard = own{
+var trickyClaims = appClaims{
 	Large: math.MaxInt64, Larger: math.MaxUint64, Negative: math.MinInt64, Fraction: 0.1,
 	Text:   "<script>&amp;</script> \"quoted\" \\ / \u2028\u2029 \x00\x1f\x7f äöü 漢字 🙂 \ufffd",
 	Nested: map[string]any{"sub": "root", "exp": json.Number("9007199254740993"), "a": []any{nil, true, "}]{[", json.Number("1e400")}},
 	List:   []string{}, Raw: json.RawMessage(`{"b":1,"a":2.50}`), Odd: 1,
 }
 
-// ownJSON is what encoding/json makes of claims, an empty object of nothing.
-func ownJSON(t testing.TB, claims any) []byte {
+// jsonOf is what encoding/json makes of claims, an empty object of nothing.
+func jsonOf(t testing.TB, claims any) []byte {
 	t.Helper()
 	object, err := json.Marshal(claims)
 	if err != nil {

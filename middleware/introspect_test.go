@@ -24,9 +24,9 @@ func TestIntrospect(t *testing.T) {
 					c.TTL, c.RefreshTTL, c.Issuer, c.Audience = time.Minute, time.Hour, "https://we.example", "api"
 				})
 				s := direct(t, sharedRoutes(auth))
-				first := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "active_since": 2000}})
-				for _, text := range []string{first.AccessToken, renewable(first)} {
-					fields := introspected(t, s, text)
+				first := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "active_since": 2000}})
+				for _, text := range []string{first.AccessToken, refreshable(first)} {
+					fields := wantActive(t, s, text)
 					for name, value := range membersOf(t, text) {
 						if got, err := json.Marshal(fields[name]); err != nil || string(got) != value {
 							t.Errorf("%s is %s, want %s", name, got, value)
@@ -38,37 +38,37 @@ func TestIntrospect(t *testing.T) {
 						t.Errorf("the answer has %v as well", slices.Sorted(maps.Keys(fields)))
 					}
 				}
-				foreign := begin(t, newAuth(t, inMode, func(c *middleware.Config) { c.Issuer = "https://they.example" }), middleware.Identity{})
-				for _, text := range []string{"garbage", first.AccessToken + "A", foreign.AccessToken, renewable(foreign)} {
-					inactive(t, "not ours", s, text)
+				foreign := issueTokens(t, newAuth(t, inMode, func(c *middleware.Config) { c.Issuer = "https://they.example" }), middleware.Identity{})
+				for _, text := range []string{"garbage", first.AccessToken + "A", foreign.AccessToken, refreshable(foreign)} {
+					wantInactive(t, "not ours", s, text)
 				}
-				second := renew(t, auth, first)
-				inactive(t, "a replaced token", s, renewable(first))
-				introspected(t, s, second.AccessToken)
+				second := refreshTokens(t, auth, first)
+				wantInactive(t, "a replaced token", s, refreshable(first))
+				wantActive(t, s, second.AccessToken)
 
 				wait(time.Minute)
-				inactive(t, "an expired access token", s, second.AccessToken)
+				wantInactive(t, "an expired access token", s, second.AccessToken)
 				if mode == "pair" {
-					introspected(t, s, second.RefreshToken)
+					wantActive(t, s, second.RefreshToken)
 				}
-				third := renew(t, auth, second)
-				introspected(t, s, third.AccessToken)
+				third := refreshTokens(t, auth, second)
+				wantActive(t, s, third.AccessToken)
 				if err := auth.Logout(t.Context(), third.AccessToken); err != nil {
 					t.Fatal(err)
 				}
-				inactive(t, "logged out", s, third.AccessToken)
-				inactive(t, "logged out", s, renewable(third))
+				wantInactive(t, "logged out", s, third.AccessToken)
+				wantInactive(t, "logged out", s, refreshable(third))
 
-				late := begin(t, auth, middleware.Identity{})
+				late := issueTokens(t, auth, middleware.Identity{})
 				wait(time.Hour)
-				inactive(t, "after the window", s, renewable(late))
+				wantInactive(t, "after the window", s, refreshable(late))
 			})
 		})
 	}
 }
 
-// introspected is the answer for an active token. A refresh token has no token_type (RFC 6749 §5.1).
-func introspected(t *testing.T, s site, text string) map[string]any {
+// wantActive is the answer for an active token. A refresh token has no token_type (RFC 6749 §5.1).
+func wantActive(t *testing.T, s site, text string) map[string]any {
 	t.Helper()
 	r := s.send("POST", "/introspect", tokenForm(text))
 	r.notStored(t)
@@ -83,7 +83,7 @@ func introspected(t *testing.T, s site, text string) map[string]any {
 	return fields
 }
 
-func inactive(t *testing.T, what string, s site, text string) {
+func wantInactive(t *testing.T, what string, s site, text string) {
 	t.Helper()
 	r := s.send("POST", "/introspect", tokenForm(text))
 	if r.status != http.StatusOK || r.body != `{"active":false}` || r.header.Get("WWW-Authenticate") != "" {
@@ -95,7 +95,7 @@ func inactive(t *testing.T, what string, s site, text string) {
 // A refresh token of pair mode is no token of one-token mode.
 func TestIntrospectAcrossModes(t *testing.T) {
 	single := newAuth(t)
-	inactive(t, "a pair's refresh token in one-token mode", direct(t, sharedRoutes(single)), begin(t, newAuth(t, pair), middleware.Identity{}).RefreshToken)
+	wantInactive(t, "a pair's refresh token in one-token mode", direct(t, sharedRoutes(single)), issueTokens(t, newAuth(t, pair), middleware.Identity{}).RefreshToken)
 }
 
 // No claim of the application can say that a token is active, or of another type.
@@ -103,18 +103,18 @@ func TestIntrospectionMembersAreNotClaims(t *testing.T) {
 	for mode, inMode := range modes {
 		auth := newAuth(t, inMode)
 		s := listen(t, sharedRoutes(auth))
-		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"active": false, "token_type": "N_A", "scope": "read", "client_id": "app", "username": "Admin"}})
-		for _, text := range []string{tokens.AccessToken, renewable(tokens)} {
-			fields := introspected(t, s, text)
+		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"active": false, "token_type": "N_A", "scope": "read", "client_id": "app", "username": "Admin"}})
+		for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
+			fields := wantActive(t, s, text)
 			if fmt.Sprintf("%v %v %v", fields["scope"], fields["client_id"], fields["username"]) != "read app Admin" {
 				t.Errorf("%s: the answer is %v", mode, fields)
 			}
 		}
-		tokens = begin(t, auth, middleware.Identity{Claims: gin.H{"active": true}})
+		tokens = issueTokens(t, auth, middleware.Identity{Claims: gin.H{"active": true}})
 		if err := auth.Logout(t.Context(), tokens.AccessToken); err != nil {
 			t.Fatal(err)
 		}
-		inactive(t, "logged out, with a claim named active", s, tokens.AccessToken)
+		wantInactive(t, "logged out, with a claim named active", s, tokens.AccessToken)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestIntrospectionOfRefreshTokensNeedsTheHint(t *testing.T) {
 	for mode, inMode := range modes {
 		auth := newAuth(t, inMode, noGrace)
 		s := listen(t, sharedRoutes(auth))
-		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"token_type": "Bearer"}})
+		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"token_type": "Bearer"}})
 		for hint, edit := range map[string]func(text string) edit{
 			"":                       func(text string) edit { return body(form, "token="+text) },
 			"access_token":           func(text string) edit { return body(form, "token="+text+"&token_type_hint=access_token") },
@@ -157,8 +157,8 @@ func TestIntrospectionOfRefreshTokensNeedsTheHint(t *testing.T) {
 			}
 		}
 		// Active means that it could be refreshed.
-		renew(t, auth, tokens)
-		inactive(t, "a replaced token", s, renewable(tokens))
+		refreshTokens(t, auth, tokens)
+		wantInactive(t, "a replaced token", s, refreshable(tokens))
 	}
 }
 
@@ -173,11 +173,11 @@ func TestIntrospectionHintIsReadStrictly(t *testing.T) {
 	} {
 		auth := newAuth(t, pair)
 		s := listen(t, sharedRoutes(auth))
-		tokens := begin(t, auth, middleware.Identity{})
-		s.send("POST", "/introspect", edit(tokens.RefreshToken)).refused(t, middleware.CodeBadRequest)
+		tokens := issueTokens(t, auth, middleware.Identity{})
+		s.send("POST", "/introspect", edit(tokens.RefreshToken)).rejected(t, middleware.CodeBadRequest)
 		if r := s.send("POST", "/revoke", edit(tokens.RefreshToken)); r.status != http.StatusOK {
 			t.Errorf("%s: the revocation is answered %d %s", name, r.status, r.body)
 		}
-		verifies(t, name, auth, tokens.AccessToken, middleware.CodeTokenRevoked)
+		wantVerify(t, name, auth, tokens.AccessToken, middleware.CodeTokenRevoked)
 	}
 }

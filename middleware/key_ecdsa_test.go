@@ -21,21 +21,21 @@ func TestECDSASignsByRFC6979(t *testing.T) {
 	t.Parallel()
 	for _, v := range vectorsRFC6979 {
 		t.Run(string(v.algorithm), func(t *testing.T) {
-			private := made(hex.DecodeString(v.private))
+			private := must(hex.DecodeString(v.private))
 			for message, want := range v.signatures {
 				r, s := referenceRFC6979(v.curve, v.point, v.hash, private, message)
 				if got := fmt.Sprintf("%0*X %0*X", len(v.private), r, len(v.private), s); got != want[0]+" "+want[1] {
 					t.Fatalf("the reference signs %q with %s", message, got)
 				}
 			}
-			key := middleware.Key{Algorithm: v.algorithm, Key: made(ecdsa.ParseRawPrivateKey(v.curve, private))}
+			key := middleware.Key{Algorithm: v.algorithm, Key: must(ecdsa.ParseRawPrivateKey(v.curve, private))}
 			auth := newAuth(t, pair, keys(key))
 			verifiedByGolangJWT(t, login(t, auth), key)
 			// r and s have a fixed width (RFC 7518 §3.4): go on until each of them began with a zero. That takes one
 			// token in 2 on P-521 and one in 256 on the others, so once is enough for these.
 			zeros := [2]bool{}
 			for n := 0; n < 20 || v.algorithm != middleware.ES384 && zeros != [2]bool{true, true}; n++ {
-				tokens := begin(t, auth, middleware.Identity{})
+				tokens := issueTokens(t, auth, middleware.Identity{})
 				for _, text := range []string{tokens.AccessToken, tokens.RefreshToken} {
 					signed, signature, _ := cutLast(text, ".")
 					r, s := referenceRFC6979(v.curve, v.point, v.hash, private, signed)
@@ -83,7 +83,7 @@ func referenceRFC6979(curve elliptic.Curve, point ecdh.Curve, hash crypto.Hash, 
 			t = append(t, v...)
 		}
 		if nonce := toInt(t[:size]); nonce.Sign() > 0 && nonce.Cmp(n) < 0 {
-			scalar := made(point.NewPrivateKey(nonce.FillBytes(make([]byte, size))))
+			scalar := must(point.NewPrivateKey(nonce.FillBytes(make([]byte, size))))
 			r = new(big.Int).SetBytes(scalar.PublicKey().Bytes()[1 : 1+size])
 			r.Mod(r, n)
 			s = new(big.Int).Mul(r, new(big.Int).SetBytes(private))

@@ -32,7 +32,7 @@ func TestJWKS(t *testing.T) {
 	for i, key := range all {
 		auth := newAuth(t, keys(append([]middleware.Key{key}, slices.Delete(slices.Clone(all), i, i+1)...)...))
 		text := login(t, auth)
-		listed := published(t, auth)
+		listed := publishedKeys(t, auth)
 		if len(listed) != 10 { // not the secrets
 			t.Fatalf("%d keys are published", len(listed))
 		}
@@ -53,13 +53,13 @@ func TestJWKS(t *testing.T) {
 			t.Errorf("another party with the JWKS alone, %s: %v", key.Algorithm, err)
 		}
 	}
-	if listed := published(t, newAuth(t)); len(listed) != 0 {
+	if listed := publishedKeys(t, newAuth(t)); len(listed) != 0 {
 		t.Errorf("a secret is published: %v", listed)
 	}
 	body := listen(t, sharedRoutes(newAuth(t, keys(all...)))).send("GET", "/jwks.json").body
 	for name, private := range map[string][]byte{
 		"RSA d": rsaKey().D.Bytes(), "RSA p": rsaKey().Primes[0].Bytes(), "RSA q": rsaKey().Primes[1].Bytes(),
-		"P-256": made(p256().Bytes()), "Ed25519": edKey().Seed(), "secret": bytes.Repeat([]byte("s"), 32),
+		"P-256": must(p256().Bytes()), "Ed25519": edKey().Seed(), "secret": bytes.Repeat([]byte("s"), 32),
 	} {
 		if strings.Contains(body, segment(string(private))) {
 			t.Errorf("%s is published: %s", name, body)
@@ -70,11 +70,11 @@ func TestJWKS(t *testing.T) {
 // A coordinate that begins with a zero byte keeps it, in the JWK and so in the thumbprint.
 func TestJWKCoordinatesAreWhole(t *testing.T) {
 	for range 5000 {
-		key := made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-		if point := made(key.PublicKey.Bytes()); point[1] != 0 && point[33] != 0 {
+		key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+		if point := must(key.PublicKey.Bytes()); point[1] != 0 && point[33] != 0 {
 			continue
 		}
-		k := published(t, newAuth(t, keys(middleware.Key{Algorithm: middleware.ES256, Key: key})))[0]
+		k := publishedKeys(t, newAuth(t, keys(middleware.Key{Algorithm: middleware.ES256, Key: key})))[0]
 		if !key.PublicKey.Equal(k.rebuilt(t)) {
 			t.Errorf("the key is published as %v", k)
 		}
@@ -88,7 +88,7 @@ func TestJWKCoordinatesAreWhole(t *testing.T) {
 }
 
 func TestThumbprints(t *testing.T) {
-	number := func(s string) *big.Int { return new(big.Int).SetBytes(made(base64.RawURLEncoding.DecodeString(s))) }
+	number := func(s string) *big.Int { return new(big.Int).SetBytes(must(base64.RawURLEncoding.DecodeString(s))) }
 	for name, row := range map[string]struct {
 		key  middleware.Key
 		want string
@@ -98,10 +98,10 @@ func TestThumbprints(t *testing.T) {
 				"-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbIS" +
 				"D08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw")}},
 			"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"},
-		"RFC 8037 A.3": {middleware.Key{Algorithm: middleware.EdDSA, Key: ed25519.PublicKey(made(base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")))},
+		"RFC 8037 A.3": {middleware.Key{Algorithm: middleware.EdDSA, Key: ed25519.PublicKey(must(base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")))},
 			"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"},
 	} {
-		listed := published(t, newAuth(t, authenticating(nil), keys(row.key)))
+		listed := publishedKeys(t, newAuth(t, authenticating(nil), keys(row.key)))
 		if len(listed) != 1 || listed[0]["kid"] != row.want {
 			t.Errorf("%s: %v, want the kid %s", name, listed, row.want)
 		}
@@ -111,12 +111,12 @@ func TestThumbprints(t *testing.T) {
 		if _, isSecret := key.Key.([]byte); isSecret {
 			continue
 		}
-		whole, half := published(t, newAuth(t, keys(key)))[0], published(t, newAuth(t, authenticating(nil), keys(public(key))))[0]
+		whole, half := publishedKeys(t, newAuth(t, keys(key)))[0], publishedKeys(t, newAuth(t, authenticating(nil), keys(public(key))))[0]
 		if !maps.Equal(whole, half) {
 			t.Errorf("%s: the private key is published as %v, the public one as %v", alg, whole, half)
 		}
 		key.ID = `my "key"`
-		if got := published(t, newAuth(t, keys(key)))[0]["kid"]; got != key.ID {
+		if got := publishedKeys(t, newAuth(t, keys(key)))[0]["kid"]; got != key.ID {
 			t.Errorf("%s: the kid is %q", alg, got)
 		}
 	}

@@ -18,9 +18,9 @@ import (
 )
 
 func TestParsePEM(t *testing.T) {
-	pkcs8 := func(key any) []byte { return pemOf("PRIVATE KEY", made(x509.MarshalPKCS8PrivateKey(key))) }
-	spki := func(key any) []byte { return pemOf("PUBLIC KEY", made(x509.MarshalPKIXPublicKey(key))) }
-	sec1 := pemOf("EC PRIVATE KEY", made(x509.MarshalECPrivateKey(p256())))
+	pkcs8 := func(key any) []byte { return pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(key))) }
+	spki := func(key any) []byte { return pemOf("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key))) }
+	sec1 := pemOf("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(p256())))
 	parameters := []byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n")
 	for name, row := range map[string]struct {
 		text []byte
@@ -70,14 +70,14 @@ func equalKeys(a, b any) bool {
 }
 
 func TestParsePEMRefuses(t *testing.T) {
-	sec1 := pemOf("EC PRIVATE KEY", made(x509.MarshalECPrivateKey(p256())))
-	ed := pemOf("PRIVATE KEY", made(x509.MarshalPKCS8PrivateKey(edKey())))
-	der := made(x509.MarshalPKCS8PrivateKey(p256()))
+	sec1 := pemOf("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(p256())))
+	ed := pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(edKey())))
+	der := must(x509.MarshalPKCS8PrivateKey(p256()))
 	legacy := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der, Headers: map[string]string{
 		"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00112233445566778899AABBCCDDEEFF",
 	}})
 	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
-	certificate := pemOf("CERTIFICATE", made(x509.CreateCertificate(rand.Reader, template, template, p256().Public(), p256())))
+	certificate := pemOf("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, template, template, p256().Public(), p256())))
 	for name, row := range map[string]struct {
 		text []byte
 		word string
@@ -91,7 +91,7 @@ func TestParsePEMRefuses(t *testing.T) {
 		"parameters alone":        {[]byte("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"), "no PEM"},
 		"PKCS #8 named PKCS #1":   {pemOf("RSA PRIVATE KEY", der), "cannot be read"},
 		"PKCS #8 named SPKI":      {pemOf("PUBLIC KEY", der), "cannot be read"},
-		"SEC 1 named PKCS #8":     {pemOf("PRIVATE KEY", made(x509.MarshalECPrivateKey(p256()))), "cannot be read"},
+		"SEC 1 named PKCS #8":     {pemOf("PRIVATE KEY", must(x509.MarshalECPrivateKey(p256()))), "cannot be read"},
 		"OpenSSH":                 {pemOf("OPENSSH PRIVATE KEY", der), "OPENSSH"},
 		"empty block":             {pemOf("PRIVATE KEY", nil), "cannot be read"},
 		"garbage in a block":      {pemOf("PRIVATE KEY", []byte("a secret that nobody must see")), "cannot be read"},
@@ -111,7 +111,7 @@ func TestParsePEMRefuses(t *testing.T) {
 		if !strings.HasPrefix(err.Error(), "middleware: ") || !strings.Contains(err.Error(), row.word) {
 			t.Errorf("%s: %q, want %q in it", name, err, row.word)
 		}
-		told := fmt.Sprint(chain(err))
+		told := fmt.Sprint(errorTexts(err))
 		for line := range strings.Lines(string(row.text)) {
 			if line = strings.TrimSpace(line); len(line) > 10 && !strings.HasPrefix(line, "-----") && strings.Contains(told, line) {
 				t.Errorf("%s: the error shows the content: %s", name, told)

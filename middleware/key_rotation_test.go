@@ -29,7 +29,7 @@ func TestSetKeysRotation(t *testing.T) {
 			}
 			signs := func(tokens middleware.Tokens, alg string, published int) {
 				t.Helper()
-				for _, text := range []string{tokens.AccessToken, renewable(tokens)} {
+				for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
 					if head := headerOf(t, text); head["alg"] != alg {
 						t.Errorf("a token has the header %v, want alg %s", head, alg)
 					}
@@ -39,24 +39,24 @@ func TestSetKeysRotation(t *testing.T) {
 					t.Errorf("%d keys are published, want %d", len(jwks.Keys), published)
 				}
 			}
-			first := begin(t, auth, middleware.Identity{})
+			first := issueTokens(t, auth, middleware.Identity{})
 			signs(first, "RS256", 1)
 
 			set(old, next)
-			signs(begin(t, auth, middleware.Identity{}), "RS256", 2)
+			signs(issueTokens(t, auth, middleware.Identity{}), "RS256", 2)
 			set(next, old)
 			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin")
 			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // once more: it may be remembered
-			renewed := s.send("POST", "/refresh", bearer(renewable(first))).tokens(t)
+			renewed := s.send("POST", "/refresh", bearer(refreshable(first))).tokens(t)
 			signs(renewed, "ES256", 2)
 
 			set(next)
 			for _, path := range []string{"/required", "/refresh", "/logout"} {
-				s.send("POST", path, bearer(first.AccessToken)).refused(t, middleware.CodeTokenInvalid)
-				s.send("POST", path, bearer(renewable(first))).refused(t, middleware.CodeTokenInvalid)
+				s.send("POST", path, bearer(first.AccessToken)).rejected(t, middleware.CodeTokenInvalid)
+				s.send("POST", path, bearer(refreshable(first))).rejected(t, middleware.CodeTokenInvalid)
 			}
 			s.send("GET", "/required", bearer(renewed.AccessToken)).passed(t, "admin")
-			signs(begin(t, auth, middleware.Identity{}), "ES256", 1)
+			signs(issueTokens(t, auth, middleware.Identity{}), "ES256", 1)
 
 			for name, keys := range map[string][]middleware.Key{"public": {public(old)}, "public, then the old": {public(old), next}, "none": nil, "nil": {{}}} {
 				if auth.SetKeys(keys) == nil {
@@ -64,7 +64,7 @@ func TestSetKeysRotation(t *testing.T) {
 				}
 			}
 			s.send("GET", "/required", bearer(renewed.AccessToken)).passed(t, "admin")
-			signs(begin(t, auth, middleware.Identity{}), "ES256", 1)
+			signs(issueTokens(t, auth, middleware.Identity{}), "ES256", 1)
 		})
 	}
 	t.Run("verify-only", func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestSetKeysRotation(t *testing.T) {
 		if err := verifier.SetKeys([]middleware.Key{public(old)}); err != nil {
 			t.Fatal(err)
 		}
-		verifies(t, "its key is gone", verifier, text, middleware.CodeTokenInvalid)
+		wantVerify(t, "its key is gone", verifier, text, middleware.CodeTokenInvalid)
 		if err := verifier.SetKeys([]middleware.Key{public(old), public(next)}); err != nil {
 			t.Fatal(err)
 		}

@@ -20,10 +20,10 @@ func TestEveryAlgorithm(t *testing.T) {
 			t.Run(string(alg)+", "+mode, func(t *testing.T) {
 				auth := newAuth(t, inMode, keys(key))
 				_, isSecret := key.Key.([]byte)
-				tokens := begin(t, auth, middleware.Identity{Claims: hard})
+				tokens := issueTokens(t, auth, middleware.Identity{Claims: trickyClaims})
 				for range 2 {
 					verify(t, auth, tokens.AccessToken)
-					for _, text := range []string{tokens.AccessToken, renewable(tokens)} {
+					for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
 						head := headerOf(t, text)
 						if kid, _ := head["kid"].(string); head["alg"] != string(alg) || (len(kid) == 43) == isSecret {
 							t.Errorf("the header is %v", head)
@@ -31,11 +31,11 @@ func TestEveryAlgorithm(t *testing.T) {
 						verifiedByGolangJWT(t, text, key)
 						for i, segment := range strings.Split(text, ".") {
 							changed := strings.Replace(text, segment, flipped(segment), 1)
-							verifies(t, fmt.Sprintf("R1: with segment %d changed", i), auth, changed, middleware.CodeTokenInvalid)
-							refreshes(t, fmt.Sprintf("R1: with segment %d changed", i), auth, changed, middleware.CodeTokenInvalid)
+							wantVerify(t, fmt.Sprintf("R1: with segment %d changed", i), auth, changed, middleware.CodeTokenInvalid)
+							wantRefresh(t, fmt.Sprintf("R1: with segment %d changed", i), auth, changed, middleware.CodeTokenInvalid)
 						}
 					}
-					tokens = renew(t, auth, tokens)
+					tokens = refreshTokens(t, auth, tokens)
 				}
 			})
 		}

@@ -18,7 +18,7 @@ import (
 )
 
 func TestLoginAndRefreshAnswer(t *testing.T) {
-	d := newDesk(t, func(c *middleware.Config) { c.TTL, c.RefreshTTL = time.Minute, time.Hour })
+	d := newServer(t, func(c *middleware.Config) { c.TTL, c.RefreshTTL = time.Minute, time.Hour })
 	near := func(value any, want int64) bool {
 		return fmt.Sprint(value) == fmt.Sprint(want) || fmt.Sprint(value) == fmt.Sprint(want-1)
 	}
@@ -63,9 +63,9 @@ func TestAuthenticate(t *testing.T) {
 		"no lifetime":         {id: middleware.Identity{Subject: "admin", TTL: -time.Hour}, code: middleware.CodeServerError},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t, authenticating(func(*gin.Context) (middleware.Identity, error) { return row.id, row.err }))
+			d := newServer(t, authenticating(func(*gin.Context) (middleware.Identity, error) { return row.id, row.err }))
 			r := d.send("POST", "/login")
-			r.refused(t, row.code)
+			r.rejected(t, row.code)
 			r.notStored(t)
 			if strings.Contains(r.body, "5432") || strings.Contains(r.body, "no user") || strings.Contains(r.body, "factor") {
 				t.Errorf("the answer tells what is behind: %s", r.body)
@@ -73,13 +73,13 @@ func TestAuthenticate(t *testing.T) {
 		})
 	}
 	t.Run("nil", func(t *testing.T) {
-		newDesk(t, authenticating(nil)).send("POST", "/login?user=admin").refused(t, middleware.CodeServerError)
+		newServer(t, authenticating(nil)).send("POST", "/login?user=admin").rejected(t, middleware.CodeServerError)
 	})
 }
 
 // Nobody learns from the answer which names exist.
 func TestSameWordsForUnknownAndWrong(t *testing.T) {
-	d := newDesk(t, authenticating(func(c *gin.Context) (middleware.Identity, error) {
+	d := newServer(t, authenticating(func(c *gin.Context) (middleware.Identity, error) {
 		return middleware.Identity{}, fmt.Errorf("%s: %w", c.Query("user"), middleware.ErrRefused)
 	}))
 	unknown, wrong := d.send("POST", "/login?user=nobody"), d.send("POST", "/login?user=admin")
@@ -88,7 +88,7 @@ func TestSameWordsForUnknownAndWrong(t *testing.T) {
 	if unknown.status != wrong.status || unknown.body != wrong.body || !maps.EqualFunc(unknown.header, wrong.header, slices.Equal) {
 		t.Errorf("unknown: %v, wrong: %v", unknown, wrong)
 	}
-	unknown.refused(t, middleware.CodeInvalidCredentials)
+	unknown.rejected(t, middleware.CodeInvalidCredentials)
 }
 
 // Where Authenticate answers itself, that answer stands and no token goes with it.
@@ -116,7 +116,7 @@ func TestAuthenticateAnswersItself(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var onError atomic.Bool
-			d := newDesk(t, func(c *middleware.Config) { c.OnError = func(*gin.Context, *middleware.Error) { onError.Store(true) } },
+			d := newServer(t, func(c *middleware.Config) { c.OnError = func(*gin.Context, *middleware.Error) { onError.Store(true) } },
 				authenticating(func(c *gin.Context) (middleware.Identity, error) { row.answer(c); return row.id, row.err }))
 			r := d.send("POST", "/login")
 			if r.status != row.status || r.body != row.body || r.header.Get("WWW-Authenticate") != "" || onError.Load() {
@@ -129,7 +129,7 @@ func TestAuthenticateAnswersItself(t *testing.T) {
 // LoginHandler bounds the body that Authenticate reads.
 func TestLoginBodyIsBounded(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, authenticating(func(c *gin.Context) (middleware.Identity, error) {
+	d := newServer(t, authenticating(func(c *gin.Context) (middleware.Identity, error) {
 		var login struct{ User string }
 		if err := c.ShouldBindJSON(&login); err != nil {
 			return middleware.Identity{}, err
@@ -137,7 +137,7 @@ func TestLoginBodyIsBounded(t *testing.T) {
 		return middleware.Identity{Subject: login.User}, nil
 	}))
 	d.send("POST", "/login", jsonBody(`{"user":"admin"}`)).token(t)
-	d.send("POST", "/login", jsonBody(`{"user":"`+strings.Repeat("x", 1<<20)+`"}`)).refused(t, middleware.CodeBadRequest)
+	d.send("POST", "/login", jsonBody(`{"user":"`+strings.Repeat("x", 1<<20)+`"}`)).rejected(t, middleware.CodeBadRequest)
 }
 
 func TestSubjects(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestLogoutAnswer(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	for range 2 { // twice is fine (R11)
 		r := d.send("POST", "/logout", bearer(d.text))
 		if r.status != http.StatusNoContent || r.body != "" {
@@ -17,16 +17,16 @@ func TestLogoutAnswer(t *testing.T) {
 		r.notStored(t)
 	}
 	for _, path := range []string{"/required", "/optional", "/autorefresh"} {
-		d.send("GET", path, bearer(d.text)).refused(t, middleware.CodeTokenRevoked)
+		d.send("GET", path, bearer(d.text)).rejected(t, middleware.CodeTokenRevoked)
 	}
-	d.send("POST", "/refresh", bearer(d.text)).refused(t, middleware.CodeTokenRevoked)
-	d.send("POST", "/logout/all", bearer(d.text)).refused(t, middleware.CodeTokenRevoked)
+	d.send("POST", "/refresh", bearer(d.text)).rejected(t, middleware.CodeTokenRevoked)
+	d.send("POST", "/logout/all", bearer(d.text)).rejected(t, middleware.CodeTokenRevoked)
 	d.send("POST", "/logout").notStored(t)
 
 	first, second := login(t, d.auth), login(t, d.auth)
 	d.send("POST", "/logout/all", bearer(first)).accepted(t, "/logout/all")
 	for _, text := range []string{first, second} {
-		d.send("GET", "/required", bearer(text)).refused(t, middleware.CodeTokenRevoked)
+		d.send("GET", "/required", bearer(text)).rejected(t, middleware.CodeTokenRevoked)
 	}
 	d.send("GET", "/required", bearer(login(t, d.auth))).passed(t, "admin") // R12
 }

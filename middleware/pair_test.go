@@ -49,8 +49,8 @@ func TestPairStory(t *testing.T) {
 	}
 	s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin")
 
-	expired := backdated(t, first.AccessToken, ttl)
-	s.send("GET", "/required", bearer(expired)).refused(t, middleware.CodeTokenExpired)
+	expired := aged(t, first.AccessToken, ttl)
+	s.send("GET", "/required", bearer(expired)).rejected(t, middleware.CodeTokenExpired)
 	r = s.send("POST", "/refresh", bearer(first.RefreshToken))
 	r.notStored(t)
 	if got := slices.Sorted(maps.Keys(r.fields(t))); !slices.Equal(got, answered) {
@@ -58,7 +58,7 @@ func TestPairStory(t *testing.T) {
 	}
 	second := r.tokens(t)
 	s.send("GET", "/required", bearer(second.AccessToken)).passed(t, "admin")
-	s.send("GET", "/required", bearer(expired)).refused(t, middleware.CodeTokenExpired)
+	s.send("GET", "/required", bearer(expired)).rejected(t, middleware.CodeTokenExpired)
 	ids := map[string]bool{}
 	for _, text := range []string{first.AccessToken, first.RefreshToken, second.AccessToken, second.RefreshToken} {
 		m := membersOf(t, text)
@@ -69,15 +69,15 @@ func TestPairStory(t *testing.T) {
 	}
 	s.send("POST", "/logout", bearer(second.RefreshToken)).accepted(t, "/logout")
 	for _, path := range []string{"/required", "/optional", "/fresh"} {
-		s.send("GET", path, bearer(second.AccessToken)).refused(t, middleware.CodeTokenRevoked)
+		s.send("GET", path, bearer(second.AccessToken)).rejected(t, middleware.CodeTokenRevoked)
 	}
-	s.send("POST", "/refresh", bearer(second.RefreshToken)).refused(t, middleware.CodeTokenRevoked)
+	s.send("POST", "/refresh", bearer(second.RefreshToken)).rejected(t, middleware.CodeTokenRevoked)
 }
 
 func TestPairRefreshFromEverywhere(t *testing.T) {
-	for place, at := range places {
+	for place, at := range refreshPlaces {
 		t.Run(place, func(t *testing.T) {
-			auth := newAuth(t, pair, noGrace, placed(place))
+			auth := newAuth(t, pair, noGrace, allowPlace(place))
 			s := listen(t, sharedRoutes(auth))
 			tokens := s.send("POST", "/login?user=admin").tokens(t)
 			for range 3 {
@@ -89,7 +89,7 @@ func TestPairRefreshFromEverywhere(t *testing.T) {
 				s.send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
 			}
 			s.send("POST", "/logout", at(tokens.RefreshToken)).accepted(t, "/logout")
-			s.send("GET", "/required", bearer(tokens.AccessToken)).refused(t, middleware.CodeTokenRevoked)
+			s.send("GET", "/required", bearer(tokens.AccessToken)).rejected(t, middleware.CodeTokenRevoked)
 		})
 	}
 }
@@ -102,31 +102,31 @@ func TestBothModes(t *testing.T) {
 		play   func(t *testing.T, auth *middleware.Auth, s site)
 	}{
 		"Fresh": {nil, func(t *testing.T, auth *middleware.Auth, s site) {
-			tokens := begin(t, auth, middleware.Identity{})
+			tokens := issueTokens(t, auth, middleware.Identity{})
 			wait(10 * time.Minute)
-			tokens = renew(t, auth, tokens)
+			tokens = refreshTokens(t, auth, tokens)
 			s.send("GET", "/fresh", bearer(tokens.AccessToken)).passed(t, "admin")
 			wait(time.Microsecond)
-			s.send("GET", "/fresh", bearer(tokens.AccessToken)).refused(t, middleware.CodeLoginTooOld, max600)
-			s.send("GET", "/fresh", bearer(renew(t, auth, tokens).AccessToken)).refused(t, middleware.CodeLoginTooOld, max600)
-			s.send("GET", "/fresh", bearer(begin(t, auth, middleware.Identity{}).AccessToken)).passed(t, "admin")
+			s.send("GET", "/fresh", bearer(tokens.AccessToken)).rejected(t, middleware.CodeLoginTooOld, max600)
+			s.send("GET", "/fresh", bearer(refreshTokens(t, auth, tokens).AccessToken)).rejected(t, middleware.CodeLoginTooOld, max600)
+			s.send("GET", "/fresh", bearer(issueTokens(t, auth, middleware.Identity{}).AccessToken)).passed(t, "admin")
 		}},
 		"Allow": {nil, func(t *testing.T, auth *middleware.Auth, s site) {
 			for role, allowed := range map[string]bool{"admin": true, "user": false} {
-				tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"role": role}})
+				tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": role}})
 				for range 2 {
 					if r := s.send("GET", "/allow", bearer(tokens.AccessToken)); allowed {
 						r.passed(t, "admin")
 					} else {
-						r.refused(t, middleware.CodeForbidden)
+						r.rejected(t, middleware.CodeForbidden)
 					}
-					tokens = renew(t, auth, tokens)
+					tokens = refreshTokens(t, auth, tokens)
 				}
 			}
 		}},
 		"Issuer and Audience": {func(c *middleware.Config) { c.Issuer, c.Audience = "https://we.example", "api" }, func(t *testing.T, auth *middleware.Auth, _ site) {
-			tokens := begin(t, auth, middleware.Identity{})
-			for what, text := range map[string]string{"access": tokens.AccessToken, "renewable": renewable(tokens)} {
+			tokens := issueTokens(t, auth, middleware.Identity{})
+			for what, text := range map[string]string{"access": tokens.AccessToken, "renewable": refreshable(tokens)} {
 				m := membersOf(t, text)
 				if m["iss"] != `"https://we.example"` || m["aud"] != `"api"` {
 					t.Errorf("the %s token has %v", what, m)
@@ -135,54 +135,54 @@ func TestBothModes(t *testing.T) {
 					"another issuer": m.with("iss", `"https://they.example"`), "no issuer": m.without("iss"),
 					"another audience": m.with("aud", `"web"`), "other audiences": m.with("aud", `["web","app"]`), "no audience": m.without("aud"),
 				} {
-					verifies(t, why+" of the "+what+" token", auth, resigned(text, changed), middleware.CodeTokenInvalid)
-					refreshes(t, why+" of the "+what+" token", auth, resigned(text, changed), middleware.CodeTokenInvalid)
+					wantVerify(t, why+" of the "+what+" token", auth, forgeLike(text, changed), middleware.CodeTokenInvalid)
+					wantRefresh(t, why+" of the "+what+" token", auth, forgeLike(text, changed), middleware.CodeTokenInvalid)
 				}
 			}
-			list := resigned(tokens.AccessToken, membersOf(t, tokens.AccessToken).with("aud", `["web","api"]`))
-			verifies(t, "our value in the token's list", auth, list, "")
-			list = resigned(renewable(tokens), membersOf(t, renewable(tokens)).with("aud", `["web","api"]`))
-			refreshes(t, "our value in the token's list", auth, list, "")
+			list := forgeLike(tokens.AccessToken, membersOf(t, tokens.AccessToken).with("aud", `["web","api"]`))
+			wantVerify(t, "our value in the token's list", auth, list, "")
+			list = forgeLike(refreshable(tokens), membersOf(t, refreshable(tokens)).with("aud", `["web","api"]`))
+			wantRefresh(t, "our value in the token's list", auth, list, "")
 		}},
 		"Leeway": {func(c *middleware.Config) { c.Leeway = 5 * time.Second }, func(t *testing.T, auth *middleware.Auth, _ site) {
-			tokens := begin(t, auth, middleware.Identity{})
+			tokens := issueTokens(t, auth, middleware.Identity{})
 			wait(time.Minute + 5*time.Second - time.Microsecond)
-			verifies(t, "R2: in the leeway", auth, tokens.AccessToken, "")
+			wantVerify(t, "R2: in the leeway", auth, tokens.AccessToken, "")
 			wait(time.Microsecond)
-			verifies(t, "R2: after the leeway", auth, tokens.AccessToken, middleware.CodeTokenExpired)
+			wantVerify(t, "R2: after the leeway", auth, tokens.AccessToken, middleware.CodeTokenExpired)
 			wait(time.Until(tokens.RefreshUntil) + 5*time.Second - time.Microsecond)
-			tokens = renew(t, auth, tokens)
+			tokens = refreshTokens(t, auth, tokens)
 			wait(time.Microsecond)
-			refreshes(t, "R5: after the leeway", auth, renewable(tokens), middleware.CodeRefreshExpired)
+			wantRefresh(t, "R5: after the leeway", auth, refreshable(tokens), middleware.CodeRefreshExpired)
 		}},
 		"OnError": {func(c *middleware.Config) {
 			c.OnError = func(c *gin.Context, err *middleware.Error) {
 				c.String(http.StatusTeapot, "%s %d", err.Code, err.Status)
 			}
 		}, func(t *testing.T, auth *middleware.Auth, s site) {
-			tokens := begin(t, auth, middleware.Identity{})
+			tokens := issueTokens(t, auth, middleware.Identity{})
 			if err := auth.Logout(t.Context(), tokens.AccessToken); err != nil {
 				t.Fatal(err)
 			}
-			for path, text := range map[string]string{"/required": tokens.AccessToken, "/refresh": renewable(tokens)} {
+			for path, text := range map[string]string{"/required": tokens.AccessToken, "/refresh": refreshable(tokens)} {
 				if r := s.send("POST", path, bearer(text)); r.status != http.StatusTeapot || r.body != "token_revoked 401" || r.header.Get("WWW-Authenticate") == "" {
 					t.Errorf("%s with OnError answers %d %q %v", path, r.status, r.body, r.header)
 				}
 			}
 		}},
 		"Claims.Decode": {nil, func(t *testing.T, auth *middleware.Auth, _ site) {
-			tokens := begin(t, auth, middleware.Identity{Claims: hard})
-			want := fmt.Sprint(decoded(t, ownJSON(t, hard)))
+			tokens := issueTokens(t, auth, middleware.Identity{Claims: trickyClaims})
+			want := fmt.Sprint(decoded(t, jsonOf(t, trickyClaims)))
 			for round := range 3 {
 				for what, claims := range map[string]middleware.Claims{"Verify's": verify(t, auth, tokens.AccessToken), "the answer's": tokens.Claims} {
 					if got := fmt.Sprint(decodedClaims(t, claims)); got != want {
 						t.Errorf("after %d refreshes %s claims are\n%s, want\n%s", round, what, got, want)
 					}
 				}
-				if got, want := standard(tokens.Claims), standard(verify(t, auth, tokens.AccessToken)); got != want {
+				if got, want := standardClaims(tokens.Claims), standardClaims(verify(t, auth, tokens.AccessToken)); got != want {
 					t.Errorf("the answer has the claims\n%s, the token\n%s", got, want)
 				}
-				tokens = renew(t, auth, tokens)
+				tokens = refreshTokens(t, auth, tokens)
 			}
 		}},
 	} {
@@ -190,7 +190,7 @@ func TestBothModes(t *testing.T) {
 	}
 }
 
-// standard are the claims that are not the application's.
-func standard(c middleware.Claims) string {
+// standardClaims are the claims that are not the application's.
+func standardClaims(c middleware.Claims) string {
 	return fmt.Sprint(c.Subject, c.SessionID, c.ID, c.IssuedAt, c.ExpiresAt, c.AuthTime, c.RefreshUntil)
 }

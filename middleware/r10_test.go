@@ -16,13 +16,13 @@ import (
 // A refresh of a client that has gone uses nothing up.
 func TestR10AClientThatHasGoneKeepsItsToken(t *testing.T) {
 	auth := newAuth(t, noGrace)
-	tokens := begin(t, auth, middleware.Identity{})
+	tokens := issueTokens(t, auth, middleware.Identity{})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := auth.Refresh(gone, tokens.AccessToken); !hasCode(err, middleware.CodeStoreUnavailable) {
 		t.Errorf("R10: %v, want store_unavailable", err)
 	}
-	renew(t, auth, tokens)
+	refreshTokens(t, auth, tokens)
 }
 
 // A browser drops a cookie of more than 4096 bytes without a word, so no such token is made (R10).
@@ -33,7 +33,7 @@ func TestR10TokensThatFitNoCookie(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			var r reloader
 			pad, largest := 2700, 0
-			auth := newAuth(t, row.change, noGrace, cookies(middleware.Cookie{}), reloading(&r), authenticating(func(*gin.Context) (middleware.Identity, error) {
+			auth := newAuth(t, row.change, noGrace, withCookie(middleware.Cookie{}), reloading(&r), authenticating(func(*gin.Context) (middleware.Identity, error) {
 				return middleware.Identity{Subject: "admin", Claims: padded(pad)}, nil
 			}))
 			s := direct(t, cookieRoutes(auth, mode))
@@ -46,7 +46,7 @@ func TestR10TokensThatFitNoCookie(t *testing.T) {
 					largest = max(largest, len(cookie.Name)+len(cookie.Value))
 				}
 			}
-			if answer.refused(t, middleware.CodeServerError); answer.header.Get("Set-Cookie") != "" {
+			if answer.rejected(t, middleware.CodeServerError); answer.header.Get("Set-Cookie") != "" {
 				t.Errorf("cookies that are too large: %v", answer.header)
 			}
 			if largest > most || largest < most-3 {
@@ -56,11 +56,11 @@ func TestR10TokensThatFitNoCookie(t *testing.T) {
 				t.Errorf("Issue says %v, want how long it may be", err)
 			}
 
-			tokens := begin(t, auth, middleware.Identity{})
-			inCookie := header("Cookie", row.name+"="+renewable(tokens))
+			tokens := issueTokens(t, auth, middleware.Identity{})
+			inCookie := header("Cookie", row.name+"="+refreshable(tokens))
 			r.answer.Store(&reloaded{claims: padded(pad)})
 			answer = s.send("POST", "/refresh", inCookie)
-			if answer.refused(t, middleware.CodeServerError); answer.header.Get("Set-Cookie") != "" {
+			if answer.rejected(t, middleware.CodeServerError); answer.header.Get("Set-Cookie") != "" {
 				t.Errorf("cookies that are too large: %v", answer.header)
 			}
 			r.answer.Store(&reloaded{claims: padded(pad - 1)})
@@ -71,18 +71,18 @@ func TestR10TokensThatFitNoCookie(t *testing.T) {
 
 // The store freezes between look and swap. When it wakes up, the swap must be void, or the retry looks like theft.
 func TestR10aASwapDoesNotTakeEffectLate(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		s := &frozen{Memory: newMemory(t)}
 		auth := server(func(c *middleware.Config) { c.Store = s })
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		s.until = time.Now().Add(12 * time.Second)
-		refreshes(t, "R14: a refresh while the store is frozen", auth, renewable(tokens), middleware.CodeStoreUnavailable)
+		wantRefresh(t, "R14: a refresh while the store is frozen", auth, refreshable(tokens), middleware.CodeStoreUnavailable)
 		wait(13 * time.Second)
-		next, err := auth.Refresh(t.Context(), renewable(tokens))
+		next, err := auth.Refresh(t.Context(), refreshable(tokens))
 		if err != nil {
 			t.Fatalf("R10a: the retry after the store woke up: %v", err)
 		}
-		verifies(t, "R10a: its token", auth, next.AccessToken, "")
+		wantVerify(t, "R10a: its token", auth, next.AccessToken, "")
 	})
 }
 

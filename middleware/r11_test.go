@@ -18,11 +18,11 @@ import (
 // A logout whose client has gone before anything was asked counts too.
 func TestR11ALogoutOfAClientThatHasGone(t *testing.T) {
 	auth := newAuth(t)
-	tokens := begin(t, auth, middleware.Identity{})
+	tokens := issueTokens(t, auth, middleware.Identity{})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	fails(t, "R11", auth.Logout(gone, tokens.AccessToken), "")
-	dead(t, "R11", auth, tokens)
+	wantCode(t, "R11", auth.Logout(gone, tokens.AccessToken), "")
+	wantDead(t, "R11", auth, tokens)
 }
 
 // A real connection that breaks while the store is asked.
@@ -41,7 +41,7 @@ func TestR11ALogoutWhoseConnectionBreaks(t *testing.T) {
 	server := httptest.NewServer(r)
 	defer server.Close()
 	ctx, hangUp := context.WithCancel(t.Context())
-	request := made(http.NewRequestWithContext(ctx, "POST", server.URL+"/logout", nil))
+	request := must(http.NewRequestWithContext(ctx, "POST", server.URL+"/logout", nil))
 	request.Header.Set("Authorization", "Bearer "+text)
 	go func() {
 		<-s.asked
@@ -53,7 +53,7 @@ func TestR11ALogoutWhoseConnectionBreaks(t *testing.T) {
 	<-noticed
 	close(s.proceed)
 	<-done
-	verifies(t, "R11", auth, text, middleware.CodeTokenRevoked)
+	wantVerify(t, "R11", auth, text, middleware.CodeTokenRevoked)
 }
 
 // blocking holds the first read until the test lets it go on.
@@ -82,32 +82,32 @@ func (s *blocking) CompareAndSwap(ctx context.Context, key, old, new string, exp
 
 // After the deadline an access token may live yet, and can be logged out.
 func TestR11LogoutUntilTheLastTokenIsDead(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server()
-		first := begin(t, auth, middleware.Identity{})
+		first := issueTokens(t, auth, middleware.Identity{})
 		wait(time.Hour - time.Microsecond)
-		last := renew(t, auth, first)
+		last := refreshTokens(t, auth, first)
 		wait(30 * time.Second)
-		verifies(t, "R9: after the deadline", auth, last.AccessToken, "")
-		fails(t, "R11: logout after the deadline", auth.Logout(t.Context(), renewable(first)), "")
-		verifies(t, "R11", auth, last.AccessToken, middleware.CodeTokenRevoked)
+		wantVerify(t, "R9: after the deadline", auth, last.AccessToken, "")
+		wantCode(t, "R11: logout after the deadline", auth.Logout(t.Context(), refreshable(first)), "")
+		wantVerify(t, "R11", auth, last.AccessToken, middleware.CodeTokenRevoked)
 	})
 }
 
 func TestR11PairLogoutUntilTheLastTokenIsDead(t *testing.T) {
-	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
-		first := begin(t, auth, middleware.Identity{})
+	inPairMode(t, func(t *testing.T, auth, _ *middleware.Auth) {
+		first := issueTokens(t, auth, middleware.Identity{})
 		wait(time.Hour - time.Microsecond)
-		last := renew(t, auth, first)
+		last := refreshTokens(t, auth, first)
 		wait(time.Minute - time.Second)
-		verifies(t, "R9: the last access token outlives the window", auth, last.AccessToken, "")
+		wantVerify(t, "R9: the last access token outlives the window", auth, last.AccessToken, "")
 		for what, text := range map[string]string{"an expired access token": first.AccessToken, "the first refresh token": first.RefreshToken} {
-			fails(t, "R11: "+what+" while the last access token lives", auth.Logout(t.Context(), text), "")
+			wantCode(t, "R11: "+what+" while the last access token lives", auth.Logout(t.Context(), text), "")
 		}
-		verifies(t, "R11: the last access token", auth, last.AccessToken, middleware.CodeTokenRevoked)
+		wantVerify(t, "R11: the last access token", auth, last.AccessToken, middleware.CodeTokenRevoked)
 		wait(time.Second + time.Microsecond)
 		for what, text := range map[string]string{"an access token": last.AccessToken, "a refresh token": last.RefreshToken} {
-			fails(t, "R11: "+what+" when all tokens are dead", auth.Logout(t.Context(), text), middleware.CodeRefreshExpired)
+			wantCode(t, "R11: "+what+" when all tokens are dead", auth.Logout(t.Context(), text), middleware.CodeRefreshExpired)
 		}
 	})
 }
@@ -126,12 +126,12 @@ func TestR11PairLogoutWithEitherKillsBoth(t *testing.T) {
 		"older access token":     {func(all pairs) string { return all[0].AccessToken }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inPair(t, func(t *testing.T, auth, other *middleware.Auth) {
-				all := pairs{begin(t, auth, middleware.Identity{})}
+			inPairMode(t, func(t *testing.T, auth, other *middleware.Auth) {
+				all := pairs{issueTokens(t, auth, middleware.Identity{})}
 				for range 2 {
-					all = append(all, renew(t, auth, all[len(all)-1]))
+					all = append(all, refreshTokens(t, auth, all[len(all)-1]))
 				}
-				apart := begin(t, auth, middleware.Identity{})
+				apart := issueTokens(t, auth, middleware.Identity{})
 				wait(row.late)
 				for range 2 { // twice is fine
 					if err := auth.Logout(t.Context(), row.with(all)); err != nil {
@@ -144,11 +144,11 @@ func TestR11PairLogoutWithEitherKillsBoth(t *testing.T) {
 				}
 				for i, tokens := range all {
 					for where, server := range map[string]*middleware.Auth{"this": auth, "the other": other} {
-						verifies(t, fmt.Sprintf("R11: access token %d at %s server", i, where), server, tokens.AccessToken, refused)
-						refreshes(t, fmt.Sprintf("R11: refresh token %d at %s server", i, where), server, tokens.RefreshToken, middleware.CodeTokenRevoked)
+						wantVerify(t, fmt.Sprintf("R11: access token %d at %s server", i, where), server, tokens.AccessToken, refused)
+						wantRefresh(t, fmt.Sprintf("R11: refresh token %d at %s server", i, where), server, tokens.RefreshToken, middleware.CodeTokenRevoked)
 					}
 				}
-				verifies(t, "another session", other, renew(t, other, apart).AccessToken, "")
+				wantVerify(t, "another session", other, refreshTokens(t, other, apart).AccessToken, "")
 			})
 		})
 	}
@@ -165,14 +165,14 @@ func TestR11PairLogoutIsRememberedForTheSessionsWindow(t *testing.T) {
 			return newAuth(t, withoutSweeper, pair, func(c *middleware.Config) { c.Store, c.RefreshTTL = memory, d })
 		}
 		month, fortnight := window(30*days), window(14*days)
-		tokens := begin(t, month, middleware.Identity{})
+		tokens := issueTokens(t, month, middleware.Identity{})
 		if !tokens.Claims.RefreshUntil.Equal(tokens.RefreshUntil) || membersOf(t, tokens.AccessToken)["refresh_exp"] == "" {
 			t.Errorf("R11: the access token has the deadline %v, want %v", tokens.Claims.RefreshUntil, tokens.RefreshUntil)
 		}
-		fails(t, "logout", fortnight.Logout(t.Context(), tokens.AccessToken), "")
+		wantCode(t, "logout", fortnight.Logout(t.Context(), tokens.AccessToken), "")
 		wait(15 * days)
-		refreshes(t, "R11: after the other server's window", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
+		wantRefresh(t, "R11: after the other server's window", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
 		wait(15*days - time.Second)
-		refreshes(t, "R11: at the end of its own", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
+		wantRefresh(t, "R11: at the end of its own", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
 	})
 }

@@ -13,20 +13,20 @@ import (
 
 // Another server's clock may be a second behind the one that revoked first: its cutoff must not be the earlier one.
 func TestR12EachRevocationEndsTheLoginsBeforeIt(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		a, b := server(), server()
 		for range 4 { // all of it in one moment
-			between := begin(t, b, middleware.Identity{})
+			between := issueTokens(t, b, middleware.Identity{})
 			if err := a.RevokeSubject(t.Context(), "admin"); err != nil {
 				t.Fatal(err)
 			}
-			dead(t, "R12", b, between)
-			between = begin(t, a, middleware.Identity{})
-			verifies(t, "R12: the login after it", b, between.AccessToken, "")
+			wantDead(t, "R12", b, between)
+			between = issueTokens(t, a, middleware.Identity{})
+			wantVerify(t, "R12: the login after it", b, between.AccessToken, "")
 			if err := b.RevokeSubject(t.Context(), "admin"); err != nil {
 				t.Fatal(err)
 			}
-			dead(t, "R12: the second revocation", a, between)
+			wantDead(t, "R12: the second revocation", a, between)
 		}
 	})
 }
@@ -36,7 +36,7 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 	for name, sameServer := range map[string]bool{"one server": true, "two servers": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				memory, db := newMemory(t), &changing{password: "old", slow: 300 * time.Millisecond}
+				memory, db := newMemory(t), &passwordDB{password: "old", slow: 300 * time.Millisecond}
 				with := func(c *middleware.Config) { c.Store, c.Authenticate = memory, db.authenticate }
 				auth := newAuth(t, with)
 				revoking := auth
@@ -53,8 +53,8 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 					t.Fatal(err)
 				}
 				wg.Wait()
-				answer.refused(t, middleware.CodeStoreUnavailable)
-				s.send("POST", "/login?password=old").refused(t, middleware.CodeInvalidCredentials)
+				answer.rejected(t, middleware.CodeStoreUnavailable)
+				s.send("POST", "/login?password=old").rejected(t, middleware.CodeInvalidCredentials)
 				retry := s.send("POST", "/login?password=new")
 				if sameServer { // it knows the order of what it did
 					s.send("GET", "/required", bearer(retry.token(t))).passed(t, "admin")
@@ -69,7 +69,7 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 // The revocation is under way for longer than its cutoff is ahead, and the login is answered before it takes effect.
 func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		memory, db := newMemory(t), &changing{password: "old", slow: 1500 * time.Millisecond}
+		memory, db := newMemory(t), &passwordDB{password: "old", slow: 1500 * time.Millisecond}
 		auth := newAuth(t, func(c *middleware.Config) { c.Store, c.Authenticate = memory, db.authenticate })
 		slow := newAuth(t, func(c *middleware.Config) {
 			c.Store, c.StoreTimeout = &lateSwap{memory, 2 * time.Second}, 5*time.Second
@@ -84,24 +84,24 @@ func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		s.send("GET", "/required", bearer(answer.token(t))).refused(t, middleware.CodeTokenRevoked)
+		s.send("GET", "/required", bearer(answer.token(t))).rejected(t, middleware.CodeTokenRevoked)
 	})
 }
 
-// changing is a database with a password, and an Authenticate that reads it and then takes its time.
-type changing struct {
+// passwordDB is a database with a password, and an Authenticate that reads it and then takes its time.
+type passwordDB struct {
 	mu       sync.Mutex
 	password string
 	slow     time.Duration
 }
 
-func (d *changing) set(password string) {
+func (d *passwordDB) set(password string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.password = password
 }
 
-func (d *changing) authenticate(c *gin.Context) (middleware.Identity, error) {
+func (d *passwordDB) authenticate(c *gin.Context) (middleware.Identity, error) {
 	d.mu.Lock()
 	password := d.password
 	d.mu.Unlock()
@@ -130,29 +130,29 @@ func TestR12ALoginRightAfterARevocation(t *testing.T) {
 func TestR12PairLogoutAll(t *testing.T) {
 	for name, with := range map[string]func(middleware.Tokens) string{
 		"access token":  func(tokens middleware.Tokens) string { return tokens.AccessToken },
-		"refresh token": renewable,
+		"refresh token": refreshable,
 	} {
 		t.Run(name, func(t *testing.T) {
-			inPair(t, func(t *testing.T, auth, other *middleware.Auth) {
-				mine, elsewhere := begin(t, auth, middleware.Identity{}), begin(t, other, middleware.Identity{})
-				alice := begin(t, auth, middleware.Identity{Subject: "alice"})
+			inPairMode(t, func(t *testing.T, auth, other *middleware.Auth) {
+				mine, elsewhere := issueTokens(t, auth, middleware.Identity{}), issueTokens(t, other, middleware.Identity{})
+				alice := issueTokens(t, auth, middleware.Identity{Subject: "alice"})
 				s := direct(t, sharedRoutes(auth))
 				s.send("POST", "/logout/all", bearer(with(mine))).accepted(t, "/logout/all")
 				for _, tokens := range []middleware.Tokens{mine, elsewhere} {
-					verifies(t, "R12", other, tokens.AccessToken, middleware.CodeTokenRevoked)
-					refreshes(t, "R12", other, tokens.RefreshToken, middleware.CodeTokenRevoked)
+					wantVerify(t, "R12", other, tokens.AccessToken, middleware.CodeTokenRevoked)
+					wantRefresh(t, "R12", other, tokens.RefreshToken, middleware.CodeTokenRevoked)
 				}
-				verifies(t, "R12: another subject", other, renew(t, other, alice).AccessToken, "")
-				again := begin(t, other, middleware.Identity{})
-				verifies(t, "R12: a login right after", auth, renew(t, auth, again).AccessToken, "")
+				wantVerify(t, "R12: another subject", other, refreshTokens(t, other, alice).AccessToken, "")
+				again := issueTokens(t, other, middleware.Identity{})
+				wantVerify(t, "R12: a login right after", auth, refreshTokens(t, auth, again).AccessToken, "")
 			})
 		})
 	}
-	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
-		tokens := begin(t, auth, middleware.Identity{})
+	inPairMode(t, func(t *testing.T, auth, _ *middleware.Auth) {
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		wait(time.Minute)
 		s := direct(t, sharedRoutes(auth))
-		s.send("POST", "/logout/all", bearer(tokens.AccessToken)).refused(t, middleware.CodeTokenExpired)
+		s.send("POST", "/logout/all", bearer(tokens.AccessToken)).rejected(t, middleware.CodeTokenExpired)
 		s.send("POST", "/logout/all", bearer(tokens.RefreshToken)).accepted(t, "/logout/all")
 	})
 }

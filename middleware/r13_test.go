@@ -26,9 +26,9 @@ func TestR13RecordsOutliveWhatTheyRevoke(t *testing.T) {
 				return auth.RevokeSubject(t.Context(), "admin")
 			},
 			"reuse": func(t *testing.T, auth *middleware.Auth, tokens middleware.Tokens) error {
-				_, err := auth.Refresh(t.Context(), renewable(tokens))
+				_, err := auth.Refresh(t.Context(), refreshable(tokens))
 				wait(time.Second)
-				if _, again := auth.Refresh(t.Context(), renewable(tokens)); !hasCode(again, middleware.CodeTokenReused) {
+				if _, again := auth.Refresh(t.Context(), refreshable(tokens)); !hasCode(again, middleware.CodeTokenReused) {
 					return errors.New("no reuse")
 				}
 				return err
@@ -42,7 +42,7 @@ func TestR13RecordsOutliveWhatTheyRevoke(t *testing.T) {
 							c.Store, c.Leeway, c.TTL, c.RefreshTTL = s, leeway, time.Minute, time.Hour
 						})
 						wait(700 * time.Millisecond) // not at a whole second
-						tokens := begin(t, auth, middleware.Identity{})
+						tokens := issueTokens(t, auth, middleware.Identity{})
 						if err := revoke(t, auth, tokens); err != nil {
 							t.Fatal(err)
 						}
@@ -70,17 +70,17 @@ func (s *recording) CompareAndSwap(ctx context.Context, key, old, new string, ex
 	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }
 
-// longest is the longest lifetime that New takes.
-const longest = 50 * 365 * 24 * time.Hour
+// maxLifetime is the maxLifetime lifetime that New takes.
+const maxLifetime = 50 * 365 * 24 * time.Hour
 
 // The longest lifetimes must not overflow into records that are forgotten at once (R13).
 func TestR13LongestLifetimes(t *testing.T) {
 	for name, change := range map[string]change{
-		"RefreshTTL": func(c *middleware.Config) { c.RefreshTTL = longest },
-		"IdleTTL":    func(c *middleware.Config) { c.IdleTTL = longest },
-		"Leeway":     func(c *middleware.Config) { c.Leeway = longest },
+		"RefreshTTL": func(c *middleware.Config) { c.RefreshTTL = maxLifetime },
+		"IdleTTL":    func(c *middleware.Config) { c.IdleTTL = maxLifetime },
+		"Leeway":     func(c *middleware.Config) { c.Leeway = maxLifetime },
 		"all": func(c *middleware.Config) {
-			c.TTL, c.RefreshTTL, c.IdleTTL, c.Leeway = longest-time.Second, longest, longest, longest
+			c.TTL, c.RefreshTTL, c.IdleTTL, c.Leeway = maxLifetime-time.Second, maxLifetime, maxLifetime, maxLifetime
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

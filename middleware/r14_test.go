@@ -32,9 +32,9 @@ func TestR14StoreFails(t *testing.T) {
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
 			store := &faulty{Store: newMemory(t)}
-			d := newDesk(t, func(c *middleware.Config) { c.Store = store })
+			d := newServer(t, func(c *middleware.Config) { c.Store = store })
 			store.fault.Store(fault)
-			for _, door := range append(doors, struct{ method, path string }{"POST", "/login?user=admin"}) {
+			for _, door := range append(tokenRoutes, struct{ method, path string }{"POST", "/login?user=admin"}) {
 				if _, isRecord := strings.CutPrefix(name, "record"); isRecord && door.path == "/logout" {
 					continue // it overwrites whatever is there
 				}
@@ -42,7 +42,7 @@ func TestR14StoreFails(t *testing.T) {
 				if r.status != http.StatusServiceUnavailable {
 					t.Errorf("R14: %s:", door.path)
 				}
-				r.refused(t, middleware.CodeStoreUnavailable)
+				r.rejected(t, middleware.CodeStoreUnavailable)
 				if strings.Contains(r.body+fmt.Sprint(r.header), "s3cret") {
 					t.Errorf("R14: the answer has the driver's words: %s %v", r.body, r.header)
 				}
@@ -50,7 +50,7 @@ func TestR14StoreFails(t *testing.T) {
 			d.send("GET", "/optional").passed(t, "guest") // no token, no question to the store
 			store.fault.Store(nil)
 			d.send("GET", "/required", bearer(d.text)).passed(t, "admin")
-			d.unharmed("R14")
+			d.stillUsable("R14")
 		})
 	}
 }
@@ -59,19 +59,19 @@ func TestR14SwapFails(t *testing.T) {
 	for name, swap := range map[string]func(context.Context) (bool, error){"fails": failingSwap, "refuses on and on": refusingSwap} {
 		t.Run(name, func(t *testing.T) {
 			store := &faulty{Store: newMemory(t)}
-			d := newDesk(t, noGrace, func(c *middleware.Config) { c.Store = store })
+			d := newServer(t, noGrace, func(c *middleware.Config) { c.Store = store })
 			replaced := login(t, d.auth)
 			refresh(t, d.auth, replaced)
 			store.fault.Store(&fault{swap: swap})
 			// R8: to say "reused" without having ended the session would be a lie
-			d.send("POST", "/refresh", bearer(replaced)).refused(t, middleware.CodeStoreUnavailable)
-			d.send("GET", "/autorefresh", bearer(replaced)).refused(t, middleware.CodeStoreUnavailable)
-			for _, path := range takers {
-				d.send("POST", path, bearer(d.text)).refused(t, middleware.CodeStoreUnavailable)
+			d.send("POST", "/refresh", bearer(replaced)).rejected(t, middleware.CodeStoreUnavailable)
+			d.send("GET", "/autorefresh", bearer(replaced)).rejected(t, middleware.CodeStoreUnavailable)
+			for _, path := range bodyRoutes {
+				d.send("POST", path, bearer(d.text)).rejected(t, middleware.CodeStoreUnavailable)
 			}
 			for _, age := range []time.Duration{2 * time.Hour, almostExpired} {
 				r := d.send("GET", "/autorefresh", bearer(aged(t, d.text, age)))
-				r.refused(t, middleware.CodeStoreUnavailable)
+				r.rejected(t, middleware.CodeStoreUnavailable)
 				if r.header.Get("Authorization") != "" {
 					t.Error("R14: AutoRefresh gives a token that the store knows nothing of")
 				}
@@ -79,7 +79,7 @@ func TestR14SwapFails(t *testing.T) {
 			d.send("GET", "/required", bearer(d.text)).passed(t, "admin") // it only reads
 			d.send("POST", "/login?user=admin").token(t)
 			store.fault.Store(nil)
-			d.unharmed("R14")
+			d.stillUsable("R14")
 		})
 	}
 }
@@ -132,9 +132,9 @@ func TestR14StoreHangs(t *testing.T) {
 					t.Errorf("R14: %s waits %v for the store, want %v", name, took, want)
 				}
 			}
-			for _, door := range append(doors, struct{ method, path string }{"POST", "/login?user=admin"}) {
+			for _, door := range append(tokenRoutes, struct{ method, path string }{"POST", "/login?user=admin"}) {
 				bounded(door.path, func() {
-					site.send(door.method, door.path, bearer(text)).refused(t, middleware.CodeStoreUnavailable)
+					site.send(door.method, door.path, bearer(text)).rejected(t, middleware.CodeStoreUnavailable)
 				})
 			}
 			for name, call := range calls(auth) {
@@ -218,12 +218,12 @@ func TestR14OAuthStoreDown(t *testing.T) {
 		store := &faulty{Store: newMemory(t)}
 		auth := newAuth(t, inMode, func(c *middleware.Config) { c.Store = store })
 		s := listen(t, sharedRoutes(auth))
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		store.fault.Store(&fault{get: failing})
 		for _, path := range endpoints {
-			for _, text := range []string{tokens.AccessToken, renewable(tokens)} {
+			for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
 				r := s.send("POST", path, tokenForm(text))
-				if r.refused(t, middleware.CodeStoreUnavailable); strings.Contains(r.body, "s3cret") || strings.Contains(r.body, "active") {
+				if r.rejected(t, middleware.CodeStoreUnavailable); strings.Contains(r.body, "s3cret") || strings.Contains(r.body, "active") {
 					t.Errorf("R14: %s in %s mode answers %s", path, mode, r.body)
 				}
 			}
@@ -232,6 +232,6 @@ func TestR14OAuthStoreDown(t *testing.T) {
 			t.Errorf("garbage needs no store: %d %s", r.status, r.body)
 		}
 		store.fault.Store(nil)
-		renew(t, auth, tokens)
+		refreshTokens(t, auth, tokens)
 	}
 }

@@ -41,7 +41,7 @@ func TestR15CookieMistakes(t *testing.T) {
 			if !strings.Contains(row.modes, mode) {
 				continue
 			}
-			_, err := middleware.New(newConfig(t, inMode, cookies(row.cookie)))
+			_, err := middleware.New(newConfig(t, inMode, withCookie(row.cookie)))
 			if (err == nil) != (row.words == nil) {
 				t.Errorf("R15: %s, %s: %v", name, mode, err)
 			}
@@ -53,12 +53,12 @@ func TestR15CookieMistakes(t *testing.T) {
 		}
 	}
 	for _, origin := range []string{"", "*", "app.example.org", "https://", "https://app.example.org/", "https://app.example.org/path", "//app.example.org", "https://app.example.org?a"} {
-		_, err := middleware.New(newConfig(t, cookies(middleware.Cookie{}), func(c *middleware.Config) { c.TrustedOrigins = []string{"https://a.example", origin} }))
+		_, err := middleware.New(newConfig(t, withCookie(middleware.Cookie{}), func(c *middleware.Config) { c.TrustedOrigins = []string{"https://a.example", origin} }))
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", origin)) {
 			t.Errorf("R15: the trusted origin %q: %v", origin, err)
 		}
 	}
-	_, err := middleware.New(newConfig(t, pair, cookies(middleware.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode, Name: "__Host-a"}), func(c *middleware.Config) {
+	_, err := middleware.New(newConfig(t, pair, withCookie(middleware.Cookie{Insecure: true, SameSite: http.SameSiteNoneMode, Name: "__Host-a"}), func(c *middleware.Config) {
 		c.TrustedOrigins = []string{"x"}
 		c.Store = nil
 	}))

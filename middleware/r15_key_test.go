@@ -42,7 +42,7 @@ func TestR15KeyMistakes(t *testing.T) {
 		"an RSA key for ES256":              {key(middleware.ES256, rsaKey()), []string{"ES256", "*ecdsa.PrivateKey", "*rsa.PrivateKey"}},
 		"an RSA key for HS256":              {key(middleware.HS256, rsaKey()), []string{"HS256", "[]byte"}},
 		"an RSA public key for HS256":       {key(middleware.HS256, rsaKey().Public()), []string{"HS256", "[]byte"}},
-		"PEM for RS256":                     {key(middleware.RS256, pemOf("PUBLIC KEY", made(x509.MarshalPKIXPublicKey(rsaKey().Public())))), []string{"RS256", "*rsa"}},
+		"PEM for RS256":                     {key(middleware.RS256, pemOf("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(rsaKey().Public())))), []string{"RS256", "*rsa"}},
 		"a secret for RS256":                {key(middleware.RS256, secret), []string{"RS256", "*rsa", "[]uint8"}},
 		"a secret for EdDSA":                {key(middleware.EdDSA, secret), []string{"EdDSA", "ed25519"}},
 		"an Ed25519 key for HS256":          {key(middleware.HS256, edKey()), []string{"HS256", "[]byte"}},
@@ -50,7 +50,7 @@ func TestR15KeyMistakes(t *testing.T) {
 		"P-256 for ES384":                   {key(middleware.ES384, p256()), []string{"ES384", "P-384", "P-256"}},
 		"P-521 for ES384, public":           {key(middleware.ES384, p521().Public()), []string{"ES384", "P-384", "P-521"}},
 		"P-256 for ES512":                   {key(middleware.ES512, p256()), []string{"ES512", "P-521", "P-256"}},
-		"P-224 for ES256":                   {key(middleware.ES256, made(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))), []string{"ES256", "P-256", "P-224"}},
+		"P-224 for ES256":                   {key(middleware.ES256, must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))), []string{"ES256", "P-256", "P-224"}},
 		"EC nil":                            {key(middleware.ES256, (*ecdsa.PrivateKey)(nil)), []string{"ES256"}},
 		"EC zero":                           {key(middleware.ES256, &ecdsa.PrivateKey{}), []string{"ES256"}},
 		"EC without a scalar":               {key(middleware.ES256, &ecdsa.PrivateKey{PublicKey: p256().PublicKey}), []string{"ES256"}},
@@ -58,14 +58,14 @@ func TestR15KeyMistakes(t *testing.T) {
 		"EC public zero":                    {key(middleware.ES256, &ecdsa.PublicKey{}), []string{"ES256"}},
 		"EC public without a point":         {key(middleware.ES256, &ecdsa.PublicKey{Curve: elliptic.P256()}), []string{"ES256"}},
 		"EC off the curve":                  {key(middleware.ES256, offCurve), []string{"curve"}},
-		"EC with another's public key":      {key(middleware.ES256, &ecdsa.PrivateKey{PublicKey: made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)).PublicKey, D: p256().D}), []string{"consistent"}},
+		"EC with another's public key":      {key(middleware.ES256, &ecdsa.PrivateKey{PublicKey: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)).PublicKey, D: p256().D}), []string{"consistent"}},
 		"Ed25519 nil":                       {key(middleware.EdDSA, ed25519.PrivateKey(nil)), []string{"EdDSA", "ed25519"}},
 		"Ed25519 public nil":                {key(middleware.EdDSA, ed25519.PublicKey(nil)), []string{"EdDSA", "ed25519"}},
 		"Ed25519 cut":                       {key(middleware.EdDSA, edKey()[:32]), []string{"EdDSA", "ed25519"}},
 		"Ed25519 with another's public key": {key(middleware.EdDSA, slices.Concat(edKey()[:32:32], ed25519.PrivateKey(bytes.Repeat([]byte{1}, 32)))), []string{"consistent"}},
 		"EC with a scalar of zero":          {key(middleware.ES256, &ecdsa.PrivateKey{PublicKey: p256().PublicKey, D: new(big.Int)}), []string{"consistent"}},
 		"Ed25519 by pointer":                {key(middleware.EdDSA, new(ed25519.PrivateKey)), []string{"EdDSA", "ed25519"}},
-		"an X25519 key":                     {key(middleware.EdDSA, made(ecdh.X25519().GenerateKey(rand.Reader))), []string{"EdDSA", "ed25519"}},
+		"an X25519 key":                     {key(middleware.EdDSA, must(ecdh.X25519().GenerateKey(rand.Reader))), []string{"EdDSA", "ed25519"}},
 		"nil":                               {key(middleware.RS256, nil), []string{"RS256"}},
 		"unknown algorithm":                 {key("RS128", rsaKey()), []string{`"RS128"`}},
 		"ES256K":                            {key("ES256K", p256()), []string{`"ES256K"`}},
@@ -92,7 +92,7 @@ func TestR15KeyMistakes(t *testing.T) {
 					t.Errorf("R15: %s takes it", what)
 					continue
 				}
-				told := fmt.Sprint(chain(err))
+				told := fmt.Sprint(errorTexts(err))
 				for _, word := range append(row.words, "middleware: ", "Keys[") {
 					if !strings.Contains(err.Error(), word) {
 						t.Errorf("R15: %s says %q, want %q in it", what, err, word)
@@ -149,9 +149,9 @@ func TestKeyIDsThatAreTooLong(t *testing.T) {
 				t.Errorf("%s, %s: %v", name, mode, err)
 				continue
 			}
-			tokens := begin(t, auth, middleware.Identity{})
+			tokens := issueTokens(t, auth, middleware.Identity{})
 			verify(t, auth, tokens.AccessToken)
-			if head := headerOf(t, renewable(renew(t, auth, tokens))); head["kid"] != row.id {
+			if head := headerOf(t, refreshable(refreshTokens(t, auth, tokens))); head["kid"] != row.id {
 				t.Errorf("%s, %s: the header is %v", name, mode, head)
 			}
 		}

@@ -16,7 +16,7 @@ func TestR16ALoginEndsTheSessionItReplaces(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			store := &faulty{Store: newMemory(t)}
 			refusals := 0
-			auth := newAuth(t, row.change, cookies(middleware.Cookie{}), func(c *middleware.Config) {
+			auth := newAuth(t, row.change, withCookie(middleware.Cookie{}), func(c *middleware.Config) {
 				c.Store = store
 				c.Authenticate = func(c *gin.Context) (middleware.Identity, error) {
 					if c.Query("user") == "" {
@@ -29,28 +29,28 @@ func TestR16ALoginEndsTheSessionItReplaces(t *testing.T) {
 			b := browse(t, auth, mode)
 			b.send("POST", "/login?user=alice").cookieAnswer(t)
 			alice := b.cookie("/", "__Host-access_token")
-			b.send("POST", "/login").refused(t, middleware.CodeInvalidCredentials)
-			b.send("POST", "/login?user=mallory", header("Sec-Fetch-Site", "cross-site")).refused(t, middleware.CodeCrossOrigin)
-			verifies(t, "R16: a login that failed ends nothing", auth, alice, "")
+			b.send("POST", "/login").rejected(t, middleware.CodeInvalidCredentials)
+			b.send("POST", "/login?user=mallory", header("Sec-Fetch-Site", "cross-site")).rejected(t, middleware.CodeCrossOrigin)
+			wantVerify(t, "R16: a login that failed ends nothing", auth, alice, "")
 
 			store.fault.Store(&fault{swap: failingSwap})
 			r := b.send("POST", "/login?user=bob")
-			if r.refused(t, middleware.CodeStoreUnavailable); r.header.Get("Set-Cookie") != "" {
+			if r.rejected(t, middleware.CodeStoreUnavailable); r.header.Get("Set-Cookie") != "" {
 				t.Errorf("R16: a login that could not end the old session sets %v", r.header)
 			}
 			store.fault.Store(nil)
-			verifies(t, "R16: that login ended nothing", auth, alice, "")
+			wantVerify(t, "R16: that login ended nothing", auth, alice, "")
 
 			b.send("POST", "/login?user=bob").cookieAnswer(t)
-			verifies(t, "R16: the session before the login", auth, alice, middleware.CodeTokenRevoked)
+			wantVerify(t, "R16: the session before the login", auth, alice, middleware.CodeTokenRevoked)
 			b.send("GET", "/required").passed(t, "bob")
 
 			bob := b.cookie("/", "__Host-access_token")
 			b.send("GET", "/callback?user=carol").passed(t, "carol") // SetCookies
-			verifies(t, "R16: the session before the other login", auth, bob, middleware.CodeTokenRevoked)
+			wantVerify(t, "R16: the session before the other login", auth, bob, middleware.CodeTokenRevoked)
 
 			// What is not genuine, or over already, is nothing to end.
-			for _, text := range []string{"", "a.b.c", backdated(t, bob, 30*24*time.Hour)} {
+			for _, text := range []string{"", "a.b.c", aged(t, bob, 30*24*time.Hour)} {
 				direct(t, cookieRoutes(auth, mode)).send("POST", "/login?user=dave", header("Cookie", row.name+"="+text)).cookieAnswer(t)
 			}
 		})
@@ -59,14 +59,14 @@ func TestR16ALoginEndsTheSessionItReplaces(t *testing.T) {
 
 // SetCookies after a refresh of one's own keeps the session.
 func TestR16SetCookiesKeepsItsOwnSession(t *testing.T) {
-	auth := newAuth(t, pair, cookies(middleware.Cookie{}))
-	tokens := begin(t, auth, middleware.Identity{})
+	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
+	tokens := issueTokens(t, auth, middleware.Identity{})
 	r := gin.New()
 	r.POST("/custom", func(c *gin.Context) {
-		next := renew(t, auth, tokens)
+		next := refreshTokens(t, auth, tokens)
 		_ = auth.SetCookies(c, next)
 		c.Status(http.StatusNoContent)
 	})
 	answer := direct(t, r).send("POST", "/custom", header("Cookie", "__Host-refresh_token="+tokens.RefreshToken))
-	verifies(t, "R16", auth, answer.cookies()["access_token"].Value, "")
+	wantVerify(t, "R16", auth, answer.cookies()["access_token"].Value, "")
 }

@@ -44,12 +44,12 @@ func TestR1AlgorithmIsTheKeys(t *testing.T) {
 		forgeries[alg+", no third segment"] = head + "." + payload
 	}
 	for alg, newHash := range map[string]func() hash.Hash{"HS384": sha512.New384, "HS512": sha512.New} {
-		forgeries[alg+", well signed"] = seal(newHash, secret, segment(`{"alg":"`+alg+`","typ":"JWT"}`), payload)
-		forgeries[alg+", our header"] = seal(newHash, secret, segment(ourHeader), payload)
+		forgeries[alg+", well signed"] = signHMAC(newHash, secret, segment(`{"alg":"`+alg+`","typ":"JWT"}`), payload)
+		forgeries[alg+", our header"] = signHMAC(newHash, secret, segment(ourHeader), payload)
 	}
-	forgeries["another secret"] = seal(sha256.New, bytes.Repeat([]byte("x"), 32), segment(ourHeader), payload)
-	forgeries["an empty secret"] = seal(sha256.New, nil, segment(ourHeader), payload)
-	f.refuses("R1 algorithm", forgeries)
+	forgeries["another secret"] = signHMAC(sha256.New, bytes.Repeat([]byte("x"), 32), segment(ourHeader), payload)
+	forgeries["an empty secret"] = signHMAC(sha256.New, nil, segment(ourHeader), payload)
+	f.rejects("R1 algorithm", forgeries)
 }
 
 // Each algorithm's token is refused by all the others, also where they have the same key.
@@ -68,7 +68,7 @@ func TestR1AlgorithmsAreApart(t *testing.T) {
 			if other == alg {
 				want = ""
 			}
-			verifies(t, fmt.Sprintf("R1: a token of %s where %s is expected", other, alg), auth, text, want)
+			wantVerify(t, fmt.Sprintf("R1: a token of %s where %s is expected", other, alg), auth, text, want)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestR1PSSalt(t *testing.T) {
 			if salt == hash.Size() {
 				want = ""
 			}
-			verifies(t, fmt.Sprintf("R1: %s with a salt of %d", alg, salt), auth, signed+"."+segment(string(signature)), want)
+			wantVerify(t, fmt.Sprintf("R1: %s with a salt of %d", alg, salt), auth, signed+"."+segment(string(signature)), want)
 		}
 	}
 }
@@ -103,24 +103,24 @@ func TestR1AlgorithmConfusion(t *testing.T) {
 			auth := newAuth(t, keys(append([]middleware.Key{all[alg]}, beside...)...))
 			s := direct(t, routes(auth))
 			genuine := login(t, auth)
-			listed := published(t, auth)[0]
+			listed := publishedKeys(t, auth)[0]
 			payload := segment(membersOf(t, genuine).object())
 			for name, key := range confusable(t, all[alg], listed) {
 				for _, head := range []string{
 					`{"alg":"HS256","kid":` + strconv.Quote(listed["kid"]) + `,"typ":"JWT"}`, ourHeader, `{"alg":"HS256","kid":"","typ":"JWT"}`,
 					`{"alg":"` + string(alg) + `","kid":` + strconv.Quote(listed["kid"]) + `,"typ":"JWT"}`,
 				} {
-					text := seal(sha256.New, key, segment(head), payload)
-					verifies(t, fmt.Sprintf("R1: HMAC with the %s key's %s, header %s", alg, name, head), auth, text, middleware.CodeTokenInvalid)
-					refreshes(t, fmt.Sprintf("R1: HMAC with the %s key's %s, header %s", alg, name, head), auth, text, middleware.CodeTokenInvalid)
+					text := signHMAC(sha256.New, key, segment(head), payload)
+					wantVerify(t, fmt.Sprintf("R1: HMAC with the %s key's %s, header %s", alg, name, head), auth, text, middleware.CodeTokenInvalid)
+					wantRefresh(t, fmt.Sprintf("R1: HMAC with the %s key's %s, header %s", alg, name, head), auth, text, middleware.CodeTokenInvalid)
 				}
 			}
 			for _, none := range []string{"none", "None", "NONE", "nOnE", "none ", "", "\\u006eone"} {
 				for _, kid := range []string{"", `"kid":` + strconv.Quote(listed["kid"]) + `,`} {
 					for _, signature := range []string{"", ".", strings.Split(genuine, ".")[2], "AAAA"} {
 						text := segment(`{"alg":"`+none+`",`+kid+`"typ":"JWT"}`) + "." + payload + "." + signature
-						s.send("GET", "/required", bearer(text)).refused(t, middleware.CodeTokenInvalid)
-						s.send("POST", "/refresh", bearer(text)).refused(t, middleware.CodeTokenInvalid)
+						s.send("GET", "/required", bearer(text)).rejected(t, middleware.CodeTokenInvalid)
+						s.send("POST", "/refresh", bearer(text)).rejected(t, middleware.CodeTokenInvalid)
 					}
 				}
 			}
@@ -132,21 +132,21 @@ func TestR1AlgorithmConfusion(t *testing.T) {
 // confusable are the texts of a public key that a forger could take for the secret.
 func confusable(t *testing.T, key middleware.Key, listed jwk) map[string][]byte {
 	t.Helper()
-	spki := made(x509.MarshalPKIXPublicKey(key.Key.(crypto.Signer).Public()))
+	spki := must(x509.MarshalPKIXPublicKey(key.Key.(crypto.Signer).Public()))
 	texts := map[string][]byte{
 		"PEM":           pemOf("PUBLIC KEY", spki),
 		"PEM, trimmed":  bytes.TrimSpace(pemOf("PUBLIC KEY", spki)),
 		"PEM with CRLF": bytes.ReplaceAll(pemOf("PUBLIC KEY", spki), []byte("\n"), []byte("\r\n")),
 		"DER":           spki,
 		"base64 of DER": []byte(base64.StdEncoding.EncodeToString(spki)),
-		"JWK":           made(json.Marshal(listed)),
+		"JWK":           must(json.Marshal(listed)),
 		"kid":           []byte(listed["kid"]),
 		"nothing":       nil,
 	}
 	for _, member := range []string{"n", "x", "y"} {
 		if listed[member] != "" {
 			texts[member+" as text"] = []byte(listed[member])
-			texts[member+" as bytes"] = made(base64.RawURLEncoding.DecodeString(listed[member]))
+			texts[member+" as bytes"] = must(base64.RawURLEncoding.DecodeString(listed[member]))
 		}
 	}
 	if k, ok := key.Key.(*rsa.PrivateKey); ok {
@@ -154,7 +154,7 @@ func confusable(t *testing.T, key middleware.Key, listed jwk) map[string][]byte 
 		texts["PKCS #1 DER"] = x509.MarshalPKCS1PublicKey(&k.PublicKey)
 	}
 	if k, ok := key.Key.(*ecdsa.PrivateKey); ok {
-		texts["point"] = made(k.PublicKey.Bytes())
+		texts["point"] = must(k.PublicKey.Bytes())
 	}
 	return texts
 }
@@ -174,10 +174,10 @@ func TestR1KeysOfTheToken(t *testing.T) {
 	auth := newAuth(t, keys(signers()[middleware.ES256], hs256("", secret), hs256("old", []byte("another secret, of 32 bytes also"))))
 	s := direct(t, routes(auth))
 	genuine := login(t, auth)
-	listed := published(t, auth)[0]
-	theirs := published(t, newAuth(t, keys(middleware.Key{ID: listed["kid"], Algorithm: middleware.ES256, Key: forgerKey()})))[0]
+	listed := publishedKeys(t, auth)[0]
+	theirs := publishedKeys(t, newAuth(t, keys(middleware.Key{ID: listed["kid"], Algorithm: middleware.ES256, Key: forgerKey()})))[0]
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	certificate := base64.StdEncoding.EncodeToString(made(x509.CreateCertificate(rand.Reader, template, template, forgerKey().Public(), forgerKey())))
+	certificate := base64.StdEncoding.EncodeToString(must(x509.CreateCertificate(rand.Reader, template, template, forgerKey().Public(), forgerKey())))
 
 	headers := map[string]any{
 		"jwk":      theirs,
@@ -218,12 +218,12 @@ func TestR1KeysOfTheToken(t *testing.T) {
 	sign := func(head map[string]any) []string {
 		forHMAC := maps.Clone(head)
 		forHMAC["alg"] = "HS256"
-		hmacText := segment(string(made(json.Marshal(forHMAC))))
+		hmacText := segment(string(must(json.Marshal(forHMAC))))
 		return []string{
 			signedWith(forgerKey(), head, m),
-			seal(sha256.New, planted, hmacText, segment(m)),
-			seal(sha256.New, nil, hmacText, segment(m)),
-			seal(sha256.New, []byte("AAAA"), hmacText, segment(m)),
+			signHMAC(sha256.New, planted, hmacText, segment(m)),
+			signHMAC(sha256.New, nil, hmacText, segment(m)),
+			signHMAC(sha256.New, []byte("AAAA"), hmacText, segment(m)),
 		}
 	}
 	for kid, value := range kids {
@@ -239,8 +239,8 @@ func TestR1KeysOfTheToken(t *testing.T) {
 				texts = append(texts, signedWith(p256(), head, m))
 			}
 			for i, text := range texts {
-				verifies(t, fmt.Sprintf("R1: signature %d with %v and the kid %s", i, slices.Sorted(maps.Keys(more)), kid), auth, text, middleware.CodeTokenInvalid)
-				s.send("POST", "/refresh", bearer(text)).refused(t, middleware.CodeTokenInvalid)
+				wantVerify(t, fmt.Sprintf("R1: signature %d with %v and the kid %s", i, slices.Sorted(maps.Keys(more)), kid), auth, text, middleware.CodeTokenInvalid)
+				s.send("POST", "/refresh", bearer(text)).rejected(t, middleware.CodeTokenInvalid)
 			}
 		}
 	}
@@ -250,11 +250,11 @@ func TestR1KeysOfTheToken(t *testing.T) {
 			value = []string{"MIIB"} // a whole certificate makes the header too long
 		}
 		head := map[string]any{"alg": "ES256", "typ": "JWT", "kid": listed["kid"], member: value}
-		verifies(t, "our own signature beside a "+member, auth, signedWith(p256(), head, m), "")
+		wantVerify(t, "our own signature beside a "+member, auth, signedWith(p256(), head, m), "")
 	}
 	for _, alg := range []string{"none", "HS256", "RS256", "ES384", "EdDSA", "es256", ""} { // the algorithm is the key's
 		head := map[string]any{"alg": alg, "typ": "JWT", "kid": listed["kid"]}
-		verifies(t, "R1: our own signature under alg "+alg, auth, signedWith(p256(), head, m), middleware.CodeTokenInvalid)
+		wantVerify(t, "R1: our own signature under alg "+alg, auth, signedWith(p256(), head, m), middleware.CodeTokenInvalid)
 	}
 	if n := fetched.Load(); n != 0 {
 		t.Errorf("R1: the forger's server was asked %d times", n)
@@ -263,9 +263,9 @@ func TestR1KeysOfTheToken(t *testing.T) {
 }
 
 // forgerKey is the attacker's own, which signs well.
-var forgerKey = sync.OnceValue(func() *ecdsa.PrivateKey { return made(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
+var forgerKey = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
 
 func signedWith(key *ecdsa.PrivateKey, head map[string]any, payload string) string {
-	text := segment(string(made(json.Marshal(head)))) + "." + segment(payload)
-	return text + "." + segment(string(made(jwt.SigningMethodES256.Sign(text, key))))
+	text := segment(string(must(json.Marshal(head)))) + "." + segment(payload)
+	return text + "." + segment(string(must(jwt.SigningMethodES256.Sign(text, key))))
 }

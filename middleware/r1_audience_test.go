@@ -18,30 +18,30 @@ func TestR1IssuerAndAudience(t *testing.T) {
 		for what, value := range values {
 			all[name+" "+what] = f.members.with(name, value).object()
 		}
-		return forgeAll(all, asPayload)
+		return forgeAll(all, forgePayload)
 	}
 	f.accepts("R1 aud", payloads("aud", map[string]string{
 		"alone": `"api"`, "escaped": `"\u0061pi"`, "in a list": `["api"]`, "among others": `["web", "api" ,"x"]`,
 	}))
 	f.accepts("R1 iss", payloads("iss", map[string]string{"escaped": `"https:\/\/we.example"`}))
 
-	f.refuses("R1 aud", payloads("aud", map[string]string{
+	f.rejects("R1 aud", payloads("aud", map[string]string{
 		"wrong": `"web"`, "empty": `""`, "in another case": `"API"`, "with a space": `"api "`, "longer": `"apis"`,
 		"an empty list": `[]`, "a list of others": `["web","app"]`, "a list in a list": `[["api"]]`,
 		"null": `null`, "a number": `1`, "true": `true`, "an object": `{"api":"api"}`,
 		"a list with a number": `["api",1]`, "a list with null": `["api",null]`,
 	}))
 	f.genuine = login(t, f.auth)
-	f.refuses("R1 iss", payloads("iss", map[string]string{
+	f.rejects("R1 iss", payloads("iss", map[string]string{
 		"wrong": `"https://they.example"`, "empty": `""`, "in another case": `"https://WE.example"`, "with a slash": `"https://we.example/"`,
 		"null": `null`, "a number": `1`, "a list": `["https://we.example"]`, "an object": `{}`,
 	}))
 	f.genuine = login(t, f.auth)
-	f.refuses("R1 iss, aud", forgeAll(map[string]string{
+	f.rejects("R1 iss, aud", forgeAll(map[string]string{
 		"iss missing": f.members.without("iss").object(),
 		"aud missing": f.members.without("aud").object(),
 		"exchanged":   f.members.with("iss", f.members["aud"]).with("aud", f.members["iss"]).object(),
-	}, asPayload))
+	}, forgePayload))
 }
 
 // audiences are values of aud and whether our "api" is in them, and whether they are well-formed at all.
@@ -104,7 +104,7 @@ var audiences = map[string]struct{ ours, valid bool }{
 func TestAudiences(t *testing.T) {
 	for mode, inMode := range modes {
 		strict, any := newAuth(t, inMode, func(c *middleware.Config) { c.Audience = "api" }), newAuth(t, inMode)
-		tokens := begin(t, strict, middleware.Identity{})
+		tokens := issueTokens(t, strict, middleware.Identity{})
 		check := func(aud, object string, ours, valid bool) {
 			t.Helper()
 			for auth, accepted := range map[*middleware.Auth]bool{strict: ours, any: valid} {
@@ -112,7 +112,7 @@ func TestAudiences(t *testing.T) {
 				if accepted {
 					code = ""
 				}
-				verifies(t, fmt.Sprintf("R1: %s, %s where %v", mode, aud, auth == strict), auth, forge(ourHeader, object), code)
+				wantVerify(t, fmt.Sprintf("R1: %s, %s where %v", mode, aud, auth == strict), auth, forge(ourHeader, object), code)
 			}
 		}
 		access := membersOf(t, tokens.AccessToken)
@@ -134,7 +134,7 @@ func TestAudiences(t *testing.T) {
 		if tokens.RefreshToken != "" {
 			head, m := `{"alg":"HS256","typ":"refresh+jwt"}`, membersOf(t, tokens.RefreshToken)
 			for aud, row := range map[string]middleware.Code{`["web","app"]`: middleware.CodeTokenInvalid, `"web"`: middleware.CodeTokenInvalid, `["web","api"]`: ""} {
-				refreshes(t, "R1: "+aud, strict, forge(head, m.with("aud", aud).object()), row)
+				wantRefresh(t, "R1: "+aud, strict, forge(head, m.with("aud", aud).object()), row)
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func TestAudiences(t *testing.T) {
 func TestAudienceOfOurTokens(t *testing.T) {
 	for _, audience := range []string{"api", "https://api.example/v1?a=b&c", `quo"ted`, "漢字"} {
 		auth := newAuth(t, pair, func(c *middleware.Config) { c.Audience = audience })
-		tokens := renew(t, auth, begin(t, auth, middleware.Identity{}))
+		tokens := refreshTokens(t, auth, issueTokens(t, auth, middleware.Identity{}))
 		for _, text := range []string{tokens.AccessToken, tokens.RefreshToken} {
 			var got string
 			if err := json.Unmarshal([]byte(membersOf(t, text)["aud"]), &got); err != nil || got != audience {

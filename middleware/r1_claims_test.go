@@ -61,7 +61,7 @@ func TestR1Members(t *testing.T) {
 		"that wraps":            `"` + sid + `.` + strings.Repeat("z", 40) + `"`,
 	})
 	payloads["sid of another session"] = m.with("sid", `"AAAAAAAAAAAAAAAAAAAAAA"`).object()
-	f.refuses("R1 members", forgeAll(payloads, asPayload))
+	f.rejects("R1 members", forgeAll(payloads, forgePayload))
 
 	f.accepts("R1 members", forgeAll(map[string]string{
 		"as they are":         m.object(),
@@ -71,7 +71,7 @@ func TestR1Members(t *testing.T) {
 		"escapes":             m.without("sub").object(`"\u0073ub":"adm\u0069n"`),
 		"spaces":              " " + strings.ReplaceAll(m.object(), ",", " ,\r\n\t") + "\n",
 		"64 own members":      m.object(numbered(64)...),
-	}, asPayload))
+	}, forgePayload))
 }
 
 // A fraction of a second is allowed (RFC 7519 §2) and gives no token a longer life.
@@ -81,7 +81,7 @@ func TestR1FractionsAreCut(t *testing.T) {
 		"exp": func(c middleware.Claims) time.Time { return c.ExpiresAt },
 		"iat": func(c middleware.Claims) time.Time { return c.IssuedAt },
 	} {
-		claims := verify(t, f.auth, asPayload(f.members.with(name, f.members[name]+".999").object()))
+		claims := verify(t, f.auth, forgePayload(f.members.with(name, f.members[name]+".999").object()))
 		if got, want := read(claims), time.Unix(f.members.integer(name), 0); !got.Equal(want) {
 			t.Errorf("R1: %s with a fraction is %v, want %v", name, got, want)
 		}
@@ -94,7 +94,7 @@ func TestR1LargestExp(t *testing.T) {
 	for exp, mayBeRefused := range map[int64]bool{
 		1 << 40: false, math.MaxInt64 / 4_000_000: true, math.MaxInt64/1_000_000 + 1: true, 999_999_999_999_999_999: true, math.MaxInt64: true,
 	} {
-		text := asPayload(f.members.with("exp", strconv.FormatInt(exp, 10)).object())
+		text := forgePayload(f.members.with("exp", strconv.FormatInt(exp, 10)).object())
 		claims, err := f.auth.Verify(t.Context(), text)
 		if mayBeRefused && hasCode(err, middleware.CodeTokenInvalid) {
 			continue
@@ -130,9 +130,9 @@ func TestR1LastDate(t *testing.T) {
 		"-9223372036854775809":      middleware.CodeTokenInvalid,
 		"-18446744071000000000.123": middleware.CodeTokenInvalid,
 	} {
-		verifies(t, "R1: exp "+exp, auth, forge(ourHeader, m.with("exp", exp).object()), code)
+		wantVerify(t, "R1: exp "+exp, auth, forge(ourHeader, m.with("exp", exp).object()), code)
 	}
-	verifies(t, "R1: a negative nbf", auth, forge(ourHeader, m.with("nbf", "-1").object()), middleware.CodeTokenInvalid)
+	wantVerify(t, "R1: a negative nbf", auth, forge(ourHeader, m.with("nbf", "-1").object()), middleware.CodeTokenInvalid)
 }
 
 func TestR1MemberTwice(t *testing.T) {
@@ -149,7 +149,7 @@ func TestR1MemberTwice(t *testing.T) {
 	}
 	many := numbered(40)
 	payloads["the 40th own member twice"] = m.object(append(many, many[39])...)
-	f.refuses("R1 member twice", forgeAll(payloads, asPayload))
+	f.rejects("R1 member twice", forgeAll(payloads, forgePayload))
 }
 
 // Names are compared exactly: what encoding/json would take for sub is somebody's own member.
@@ -160,15 +160,15 @@ func TestR1NamesAreExact(t *testing.T) {
 			"behind": f.members.object(more),
 			"before": strings.Replace(f.members.object(), "{", "{"+more+",", 1),
 		} {
-			f.accepts("R1 exact names", map[string]string{more + " " + name: asPayload(payload)})
+			f.accepts("R1 exact names", map[string]string{more + " " + name: forgePayload(payload)})
 		}
 	}
 	late := f.members.object(`"EXP":9999999999`, `"Jti":"x"`, `"SID":"x"`, `"Aud":1`, `"Iss":1`)
-	claims := verify(t, f.auth, asPayload(late))
+	claims := verify(t, f.auth, forgePayload(late))
 	if want := time.Unix(f.members.integer("exp"), 0); !claims.ExpiresAt.Equal(want) {
 		t.Errorf("R1: EXP moved exp to %v, want %v", claims.ExpiresAt, want)
 	}
-	if got := membersOf(t, refresh(t, f.auth, asPayload(late))); got["sub"] != `"admin"` || got["EXP"] != "9999999999" {
+	if got := membersOf(t, refresh(t, f.auth, forgePayload(late))); got["sub"] != `"admin"` || got["EXP"] != "9999999999" {
 		t.Errorf("R1: after a refresh the members are %v", got)
 	}
 }
@@ -227,7 +227,7 @@ func TestR1Payload(t *testing.T) {
 		bad["invalid UTF-8 in sub: "+name] = f.members.with("sub", `"admin`+text+`"`).object()
 		bad["invalid UTF-8 nested: "+name] = f.members.object(`"own":{"a":["` + text + `"]}`)
 	}
-	f.refuses("R1 payload", forgeAll(bad, asPayload))
+	f.rejects("R1 payload", forgeAll(bad, forgePayload))
 }
 
 // The application's members are checked as well, though nothing here reads them: Decode and other parsers do.
@@ -246,7 +246,7 @@ func TestR1OwnMembersAreWellFormed(t *testing.T) {
 		"\"\x1f\"":                   middleware.CodeTokenInvalid,
 	} {
 		for _, own := range []string{value, "[" + value + "]", `{"a":` + value + "}", "{" + value + ":1}"} {
-			verifies(t, fmt.Sprintf("R1: %q", own), auth, forge(ourHeader, m.with("own", own).object()), code)
+			wantVerify(t, fmt.Sprintf("R1: %q", own), auth, forge(ourHeader, m.with("own", own).object()), code)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestR1Bytes(t *testing.T) {
 				changed[i] = part[:at] + stranger + part[at:]
 				name := fmt.Sprintf("%q %s segment %d", stranger, where, i+1)
 				if i < 2 { // with a signature that fits, so that it is the byte that is refused
-					forgeries[name+", signed"] = seal(sha256.New, secret, changed[0], changed[1])
+					forgeries[name+", signed"] = signHMAC(sha256.New, secret, changed[0], changed[1])
 				}
 				if where == "inside" || !strings.Contains(" \t\r\n", stranger) { // around a token, space is the header's
 					forgeries[name] = strings.Join(changed, ".")
@@ -33,7 +33,7 @@ func TestR1Bytes(t *testing.T) {
 			}
 		}
 	}
-	f.refuses("R1 bytes", forgeries)
+	f.rejects("R1 bytes", forgeries)
 }
 
 // Of the characters that base64 decoders take for the same bytes only one is right, so a token has one spelling.
@@ -53,25 +53,25 @@ func TestR1LastCharacter(t *testing.T) {
 	}
 	for stray, more := range []string{"", " ", "  "} { // 0, 2 and 4 stray bits in some order: 1, 4 and 16 spellings
 		head, payload := segment(ourHeader+more), segment(f.members.object()+more)
-		offer(fmt.Sprint("header ", stray), head, func(s string) string { return seal(sha256.New, secret, s, payload) })
-		offer(fmt.Sprint("payload ", stray), payload, func(s string) string { return seal(sha256.New, secret, head, s) })
+		offer(fmt.Sprint("header ", stray), head, func(s string) string { return signHMAC(sha256.New, secret, s, payload) })
+		offer(fmt.Sprint("payload ", stray), payload, func(s string) string { return signHMAC(sha256.New, secret, head, s) })
 	}
 	signed, signature := f.genuine[:strings.LastIndex(f.genuine, ".")+1], f.genuine[strings.LastIndex(f.genuine, ".")+1:]
 	offer("signature", signature, func(s string) string { return signed + s })
 	if want := 2*(15+3) + 3; len(forgeries) != want {
 		t.Fatalf("%d forgeries, want %d", len(forgeries), want)
 	}
-	f.refuses("R1 canonical base64url", forgeries)
+	f.rejects("R1 canonical base64url", forgeries)
 }
 
 func TestR1Segments(t *testing.T) {
 	f := newForger(t)
 	parts := strings.Split(f.genuine, ".")
 	head, payload, signature := parts[0], parts[1], parts[2]
-	signed := func(header, payload string) string { return seal(sha256.New, secret, header, payload) }
+	signed := func(header, payload string) string { return signHMAC(sha256.New, secret, header, payload) }
 	flipped := []byte(signature)
 	flipped[0] ^= 1
-	f.refuses("R1 segments", map[string]string{
+	f.rejects("R1 segments", map[string]string{
 		"one dot":              ".",
 		"two dots":             "..",
 		"three dots":           "...",
@@ -124,7 +124,7 @@ func TestR1Size(t *testing.T) {
 		t.Fatalf("the tokens have %d and %d bytes", len(largest), len(larger))
 	}
 	f.accepts("R1: 8 KiB", map[string]string{"8192 bytes": largest})
-	f.refuses("R1: over 8 KiB", map[string]string{
+	f.rejects("R1: over 8 KiB", map[string]string{
 		"8193 bytes":  larger,
 		"100 KiB":     sized(100 << 10),
 		"1 MiB":       sized(1 << 20),

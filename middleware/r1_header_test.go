@@ -24,7 +24,7 @@ func TestR1Header(t *testing.T) {
 		"other case":         `{"alg":"HS256","typ":"JWT","ALG":"none","Typ":"x","KID":"x","Crit":["exp"]}`,
 	}, withHeader))
 
-	f.refuses("R1 header", forgeAll(map[string]string{
+	f.rejects("R1 header", forgeAll(map[string]string{
 		"alg none":              `{"alg":"none","typ":"JWT"}`,
 		"alg None":              `{"alg":"None","typ":"JWT"}`,
 		"alg NONE":              `{"alg":"NONE","typ":"JWT"}`,
@@ -79,7 +79,7 @@ func TestR1KidChoosesTheKey(t *testing.T) {
 		c.Keys = []middleware.Key{hs256("new", secret), hs256("old", other)}
 	})
 	signed := func(kid string, key []byte) string {
-		return seal(sha256.New, key, segment(`{"alg":"HS256",`+kid+`"typ":"JWT"}`), segment(f.members.object()))
+		return signHMAC(sha256.New, key, segment(`{"alg":"HS256",`+kid+`"typ":"JWT"}`), segment(f.members.object()))
 	}
 	f.accepts("R1 kid", map[string]string{
 		"the first key signs": f.genuine,
@@ -89,7 +89,7 @@ func TestR1KidChoosesTheKey(t *testing.T) {
 	if head, _, _ := strings.Cut(f.genuine, "."); head != segment(`{"alg":"HS256","kid":"new","typ":"JWT"}`) {
 		t.Errorf("R1: Keys[0] does not sign: header %s", head)
 	}
-	f.refuses("R1 kid", map[string]string{
+	f.rejects("R1 kid", map[string]string{
 		"the other key's kid":        signed(`"kid":"old",`, secret),
 		"the first key's kid":        signed(`"kid":"new",`, other),
 		"no kid where keys have one": signed(``, secret),
@@ -107,21 +107,21 @@ func TestR1TypOnRequests(t *testing.T) {
 	if _, err := f.auth.Verify(t.Context(), text); !hasCode(err, middleware.CodeTokenInvalid) {
 		t.Errorf("R1: Verify of a refresh token: %v, want %s", err, middleware.CodeTokenInvalid)
 	}
-	for _, door := range doors {
+	for _, door := range tokenRoutes {
 		if strings.HasPrefix(door.path, "/logout") {
 			continue // a logout takes any genuine token (R11)
 		}
-		f.site.send(door.method, door.path, bearer(text)).refused(t, middleware.CodeTokenInvalid)
+		f.site.send(door.method, door.path, bearer(text)).rejected(t, middleware.CodeTokenInvalid)
 	}
 	refresh(t, f.auth, f.genuine)
 }
 
 func TestLongHeadersAreNotParsed(t *testing.T) {
 	f := newForger(t)
-	f.accepts("R1 header", map[string]string{"of 512 characters": forge(widened(t, 512), f.members.object())})
-	f.refuses("R1 header", map[string]string{
-		"of 514 characters": forge(widened(t, 514), f.members.object()),
-		"of 700 members":    forge(crowded(700), f.members.object()),
+	f.accepts("R1 header", map[string]string{"of 512 characters": forge(paddedHeader(t, 512), f.members.object())})
+	f.rejects("R1 header", map[string]string{
+		"of 514 characters": forge(paddedHeader(t, 514), f.members.object()),
+		"of 700 members":    forge(headerWithMembers(700), f.members.object()),
 	})
 
 }
@@ -135,17 +135,17 @@ func TestLongHeadersTakeNoWork(t *testing.T) {
 	}
 	plain := work(ourHeader)
 	for _, n := range []int{60, 200, 700} {
-		if got := work(crowded(n)); got > plain+2 {
+		if got := work(headerWithMembers(n)); got > plain+2 {
 			t.Errorf("R1: a forged token with %d members in its header takes %v allocations, a plain one %v", n, got, plain)
 		}
 	}
-	if got := work(crowded(40)); got > 60 { // nearly as many as the limit allows
+	if got := work(headerWithMembers(40)); got > 60 { // nearly as many as the limit allows
 		t.Errorf("R1: the longest header takes %v allocations", got)
 	}
 }
 
-// widened is ourHeader with spaces, so that its segment has the given length.
-func widened(t *testing.T, size int) string {
+// paddedHeader is ourHeader with spaces, so that its segment has the given length.
+func paddedHeader(t *testing.T, size int) string {
 	t.Helper()
 	header := ourHeader + strings.Repeat(" ", size*3/4-len(ourHeader))
 	if got := len(segment(header)); got != size {
@@ -154,8 +154,8 @@ func widened(t *testing.T, size int) string {
 	return header
 }
 
-// crowded is a header with many members.
-func crowded(n int) string {
+// headerWithMembers is a header with many members.
+func headerWithMembers(n int) string {
 	var b strings.Builder
 	for i := range n {
 		fmt.Fprintf(&b, `"%d":0,`, i)
@@ -171,7 +171,7 @@ func TestR1PairRefreshTokenOpensNothing(t *testing.T) {
 			middleware.FromQuery("jwt"), middleware.FromForm("jwt"), middleware.FromParam("jwt"),
 		}
 	})
-	tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
+	tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
 	s := listen(t, sharedRoutes(auth))
 	offers := func(text string) map[string]edit {
 		return map[string]edit{
@@ -189,15 +189,15 @@ func TestR1PairRefreshTokenOpensNothing(t *testing.T) {
 		for place := range offers("") {
 			s.send("POST", path, offers(tokens.AccessToken)[place]).passed(t, "admin")
 			r := s.send("POST", path, offers(tokens.RefreshToken)[place])
-			if r.refused(t, middleware.CodeTokenInvalid); t.Failed() {
+			if r.rejected(t, middleware.CodeTokenInvalid); t.Failed() {
 				t.Fatalf("R1: a refresh token in the %s at %s", place, path)
 			}
 		}
 	}
 	s.send("GET", "/in/"+tokens.AccessToken+"/path").passed(t, "admin")
-	s.send("GET", "/in/"+tokens.RefreshToken+"/path").refused(t, middleware.CodeTokenInvalid)
-	verifies(t, "R1: a refresh token", auth, tokens.RefreshToken, middleware.CodeTokenInvalid)
-	renew(t, auth, tokens) // none of this has used it up
+	s.send("GET", "/in/"+tokens.RefreshToken+"/path").rejected(t, middleware.CodeTokenInvalid)
+	wantVerify(t, "R1: a refresh token", auth, tokens.RefreshToken, middleware.CodeTokenInvalid)
+	refreshTokens(t, auth, tokens) // none of this has used it up
 }
 
 // An access token refreshes nothing, and neither does what the other mode issued.
@@ -205,44 +205,44 @@ func TestR1PairAccessTokenRefreshesNothing(t *testing.T) {
 	memory := newMemory(t)
 	shared := func(c *middleware.Config) { c.Store = memory }
 	single, expired := newAuth(t, shared), time.Duration(2*time.Hour)
-	theirs := begin(t, single, middleware.Identity{})
-	for place, at := range places {
-		auth := newAuth(t, pair, shared, placed(place))
+	theirs := issueTokens(t, single, middleware.Identity{})
+	for place, at := range refreshPlaces {
+		auth := newAuth(t, pair, shared, allowPlace(place))
 		s := listen(t, sharedRoutes(auth))
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		for what, text := range map[string]string{
 			"access token":         tokens.AccessToken,
-			"expired access token": backdated(t, tokens.AccessToken, expired),
+			"expired access token": aged(t, tokens.AccessToken, expired),
 			"one-token mode":       theirs.AccessToken,
 		} {
-			s.send("POST", "/refresh", at(text)).refused(t, middleware.CodeTokenInvalid)
+			s.send("POST", "/refresh", at(text)).rejected(t, middleware.CodeTokenInvalid)
 			if t.Failed() {
 				t.Fatalf("R1: %s in the %s", what, place)
 			}
-			refreshes(t, what, auth, text, middleware.CodeTokenInvalid)
+			wantRefresh(t, what, auth, text, middleware.CodeTokenInvalid)
 		}
 		s.send("POST", "/refresh", at(tokens.RefreshToken)).tokens(t)
 
 		// and the other way round
-		for what, text := range map[string]string{"access": tokens.AccessToken, "refresh": tokens.RefreshToken, "expired": backdated(t, tokens.AccessToken, expired)} {
-			refreshes(t, "a pair's token in one-token mode: "+what, single, text, middleware.CodeTokenInvalid)
-			direct(t, routes(single)).send("GET", "/autorefresh", bearer(backdated(t, text, expired))).refused(t, middleware.CodeTokenInvalid)
+		for what, text := range map[string]string{"access": tokens.AccessToken, "refresh": tokens.RefreshToken, "expired": aged(t, tokens.AccessToken, expired)} {
+			wantRefresh(t, "a pair's token in one-token mode: "+what, single, text, middleware.CodeTokenInvalid)
+			direct(t, routes(single)).send("GET", "/autorefresh", bearer(aged(t, text, expired))).rejected(t, middleware.CodeTokenInvalid)
 		}
 	}
 }
 
-// places are where a refresh token may be sent.
-var places = map[string]func(text string) edit{
+// refreshPlaces are where a refresh token may be sent.
+var refreshPlaces = map[string]func(text string) edit{
 	"header": bearer,
 	"JSON":   func(text string) edit { return jsonBody(`{"refresh_token":"` + text + `"}`) },
 	"form":   func(text string) edit { return body(form, "refresh_token="+text) },
 	"cookie": func(text string) edit { return header("Cookie", "refresh_token="+text) },
 }
 
-// placed is the change that lets a token be sent in a place.
-func placed(place string) change {
+// allowPlace is the change that lets a token be sent in a place.
+func allowPlace(place string) change {
 	if place == "cookie" {
-		return plainCookies
+		return withInsecureCookie
 	}
 	return func(*middleware.Config) {}
 }

@@ -12,19 +12,19 @@ import (
 
 // A refresh that is under way while a leaked key is replaced must not carry the thief over to the new key.
 func TestR1aAStepSignsWithTheKeysThatItVerifiedWith(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(slowReload(3 * time.Second))
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		var next middleware.Tokens
 		var wg sync.WaitGroup
-		wg.Go(func() { next, _ = auth.Refresh(t.Context(), renewable(tokens)) })
+		wg.Go(func() { next, _ = auth.Refresh(t.Context(), refreshable(tokens)) })
 		wait(time.Second)
 		if err := auth.SetKeys([]middleware.Key{hs256("new", []byte("another secret of 32 bytes or more"))}); err != nil {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		dead(t, "R1a: the token of the replaced key", auth, tokens)
-		dead(t, "R1a: its successor", auth, next)
+		wantDead(t, "R1a: the token of the replaced key", auth, tokens)
+		wantDead(t, "R1a: its successor", auth, next)
 	})
 }
 
@@ -48,7 +48,7 @@ func TestKeyReplacementUnderLoad(t *testing.T) {
 				replaced := make(chan struct{})
 				var refreshed, done sync.WaitGroup
 				for i := range newest {
-					newest[i] = begin(t, auth, middleware.Identity{Subject: fmt.Sprint("user ", i)})
+					newest[i] = issueTokens(t, auth, middleware.Identity{Subject: fmt.Sprint("user ", i)})
 				}
 				for i := range newest {
 					refreshed.Add(1)
@@ -78,7 +78,7 @@ func TestKeyReplacementUnderLoad(t *testing.T) {
 				close(replaced)
 				done.Wait()
 				for _, tokens := range newest {
-					dead(t, "R1a: a session of the leaked key", auth, tokens)
+					wantDead(t, "R1a: a session of the leaked key", auth, tokens)
 				}
 				if t.Failed() {
 					t.Fatalf("round %d", round)

@@ -12,18 +12,18 @@ import (
 
 // With a leaked key a thief could move the login, and with it the end of the window, into the future.
 func TestR2AuthTimeInTheFuture(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server()
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		for ahead, code := range map[time.Duration]middleware.Code{30 * time.Second: "", 31 * time.Second: middleware.CodeTokenInvalid} {
-			for _, text := range []string{tokens.AccessToken, renewable(tokens)} {
+			for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
 				m := membersOf(t, text)
-				forged := resigned(text, m.with("auth_time", strconv.FormatInt(m.integer("auth_time")+int64(ahead/time.Second), 10)))
+				forged := forgeLike(text, m.with("auth_time", strconv.FormatInt(m.integer("auth_time")+int64(ahead/time.Second), 10)))
 				if text == tokens.AccessToken {
-					verifies(t, fmt.Sprintf("R2: auth_time %v ahead", ahead), auth, forged, code)
+					wantVerify(t, fmt.Sprintf("R2: auth_time %v ahead", ahead), auth, forged, code)
 				}
-				if text == renewable(tokens) && code != "" {
-					refreshes(t, fmt.Sprintf("R2: auth_time %v ahead", ahead), auth, forged, code)
+				if text == refreshable(tokens) && code != "" {
+					wantRefresh(t, fmt.Sprintf("R2: auth_time %v ahead", ahead), auth, forged, code)
 				}
 			}
 		}
@@ -32,21 +32,21 @@ func TestR2AuthTimeInTheFuture(t *testing.T) {
 
 // Nor may the birth be moved, past every log-out everywhere to come.
 func TestR2BirthInTheFuture(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server()
-		text := begin(t, auth, middleware.Identity{}).AccessToken
+		text := issueTokens(t, auth, middleware.Identity{}).AccessToken
 		for ahead, code := range map[time.Duration]middleware.Code{30 * time.Second: "", 31 * time.Second: middleware.CodeTokenInvalid} {
 			m := membersOf(t, text)
 			instant := m["jti"][strings.LastIndex(m["jti"], "."):]
 			sid := strconv.FormatInt(time.Now().Add(ahead).UnixMicro(), 36) + "-AAAAAAAAAAAAAAAAAAAAAA"
-			forged := resigned(text, m.with("sid", `"`+sid+`"`).with("jti", `"`+sid+instant))
-			verifies(t, fmt.Sprintf("R2: a birth %v ahead", ahead), auth, forged, code)
+			forged := forgeLike(text, m.with("sid", `"`+sid+`"`).with("jti", `"`+sid+instant))
+			wantVerify(t, fmt.Sprintf("R2: a birth %v ahead", ahead), auth, forged, code)
 		}
 		for _, sid := range []string{"", "x", "-x", "0-x", "A-x", "zzzzzzzzzzzzz-x"} {
 			m := membersOf(t, text)
 			instant := m["jti"][strings.LastIndex(m["jti"], "."):]
-			forged := resigned(text, m.with("sid", `"`+sid+`"`).with("jti", `"`+sid+instant))
-			verifies(t, fmt.Sprintf("R1: sid %q", sid), auth, forged, middleware.CodeTokenInvalid)
+			forged := forgeLike(text, m.with("sid", `"`+sid+`"`).with("jti", `"`+sid+instant))
+			wantVerify(t, fmt.Sprintf("R1: sid %q", sid), auth, forged, middleware.CodeTokenInvalid)
 		}
 	})
 }

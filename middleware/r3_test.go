@@ -12,30 +12,30 @@ import (
 
 // A refresh that looked before the subject was revoked, and issues its token more than a second later.
 func TestR3ARefreshThatLookedBeforeTheRevocation(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		quick := server()
 		slow := server(func(c *middleware.Config) {
-			c.Store, c.StoreTimeout = &lagging{c.Store, 1500 * time.Millisecond}, 5*time.Second
+			c.Store, c.StoreTimeout = &lateGet{c.Store, 1500 * time.Millisecond}, 5*time.Second
 		})
-		tokens := begin(t, quick, middleware.Identity{})
+		tokens := issueTokens(t, quick, middleware.Identity{})
 		var next middleware.Tokens
 		var wg sync.WaitGroup
-		wg.Go(func() { next, _ = slow.Refresh(t.Context(), renewable(tokens)) })
+		wg.Go(func() { next, _ = slow.Refresh(t.Context(), refreshable(tokens)) })
 		wait(time.Millisecond)
 		if err := quick.RevokeSubject(t.Context(), "admin"); err != nil {
 			t.Fatal(err)
 		}
 		wg.Wait()
-		dead(t, "R3: the successor", quick, next)
+		wantDead(t, "R3: the successor", quick, next)
 		wait(time.Minute)
-		dead(t, "R3: the successor", quick, next)
-		verifies(t, "R12: a login afterwards", quick, begin(t, slow, middleware.Identity{}).AccessToken, "")
+		wantDead(t, "R3: the successor", quick, next)
+		wantVerify(t, "R12: a login afterwards", quick, issueTokens(t, slow, middleware.Identity{}).AccessToken, "")
 	})
 }
 
 // A struct that embeds a store which can be peeked into must not pass what its own Get refuses.
 func TestAStoreThatEmbedsAMemory(t *testing.T) {
-	verifyOnly := func(auth *middleware.Auth, text string) error { return second(auth.Verify(t.Context(), text)) }
+	verifyOnly := func(auth *middleware.Auth, text string) error { return errOf(auth.Verify(t.Context(), text)) }
 	for _, s := range []middleware.Store{
 		overriding{newMemory(t), newMemory(t)},
 		&overriding{newMemory(t), newMemory(t)},
@@ -43,19 +43,19 @@ func TestAStoreThatEmbedsAMemory(t *testing.T) {
 		auth := newAuth(t, func(c *middleware.Config) { c.Store = s })
 		text := login(t, auth)
 		for range 3 {
-			fails(t, "before the logout", verifyOnly(auth, text), "")
+			wantCode(t, "before the logout", verifyOnly(auth, text), "")
 		}
-		fails(t, "logout", auth.Logout(t.Context(), text), "")
-		fails(t, "R3: after the logout", verifyOnly(auth, text), middleware.CodeTokenRevoked)
+		wantCode(t, "logout", auth.Logout(t.Context(), text), "")
+		wantCode(t, "R3: after the logout", verifyOnly(auth, text), middleware.CodeTokenRevoked)
 	}
 	s := &reading{Memory: newMemory(t)}
 	auth := newAuth(t, func(c *middleware.Config) { c.Store = s })
 	text := login(t, auth)
 	for range 3 {
-		fails(t, "before", verifyOnly(auth, text), "")
+		wantCode(t, "before", verifyOnly(auth, text), "")
 	}
 	s.ended = true
-	fails(t, "R3: Get says that it has ended", verifyOnly(auth, text), middleware.CodeTokenRevoked)
+	wantCode(t, "R3: Get says that it has ended", verifyOnly(auth, text), middleware.CodeTokenRevoked)
 }
 
 // overriding embeds a Memory and keeps its records elsewhere.

@@ -9,17 +9,17 @@ import (
 
 // Tabs share a session: one tab's refresh must not cost another its access token.
 func TestR4PairAccessTokensLiveTheirTTL(t *testing.T) {
-	inPair(t, func(t *testing.T, auth, other *middleware.Auth) {
-		first := begin(t, auth, middleware.Identity{})
+	inPairMode(t, func(t *testing.T, auth, other *middleware.Auth) {
+		first := issueTokens(t, auth, middleware.Identity{})
 		last := first
 		for range 5 {
 			wait(11 * time.Second)
-			last = renew(t, other, last)
+			last = refreshTokens(t, other, last)
 		}
 		wait(5*time.Second - time.Microsecond)
-		verifies(t, "R4: after five refreshes, a microsecond before its end", auth, first.AccessToken, "")
+		wantVerify(t, "R4: after five refreshes, a microsecond before its end", auth, first.AccessToken, "")
 		wait(time.Microsecond)
-		verifies(t, "R2: at its end", auth, first.AccessToken, middleware.CodeTokenExpired)
-		verifies(t, "the last one", auth, last.AccessToken, "")
+		wantVerify(t, "R2: at its end", auth, first.AccessToken, middleware.CodeTokenExpired)
+		wantVerify(t, "the last one", auth, last.AccessToken, "")
 	}, noGrace)
 }

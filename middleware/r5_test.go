@@ -8,31 +8,31 @@ import (
 )
 
 func TestR5PairWindow(t *testing.T) {
-	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
-		tokens := begin(t, auth, middleware.Identity{})
+	inPairMode(t, func(t *testing.T, auth, _ *middleware.Auth) {
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		deadline := tokens.RefreshUntil
 		for range 5 { // refreshing does not move the deadline
 			wait(11 * time.Minute)
-			tokens = renew(t, auth, tokens)
+			tokens = refreshTokens(t, auth, tokens)
 		}
 		wait(5*time.Minute - time.Microsecond)
-		last := renew(t, auth, tokens)
+		last := refreshTokens(t, auth, tokens)
 		if !last.RefreshUntil.Equal(deadline) || last.ExpiresAt.Sub(last.Claims.IssuedAt) != time.Minute || !last.Claims.RefreshUntil.Equal(deadline) {
 			t.Errorf("R9: the last refresh gives %+v, want the deadline %v and a whole minute", last, deadline)
 		}
 		wait(time.Microsecond)
-		refreshes(t, "R5: at the deadline", auth, last.RefreshToken, middleware.CodeRefreshExpired)
-		verifies(t, "R9: the last access token", auth, last.AccessToken, "")
+		wantRefresh(t, "R5: at the deadline", auth, last.RefreshToken, middleware.CodeRefreshExpired)
+		wantVerify(t, "R9: the last access token", auth, last.AccessToken, "")
 		wait(time.Minute - time.Second)
-		verifies(t, "R9: the last access token at its end", auth, last.AccessToken, middleware.CodeTokenExpired)
+		wantVerify(t, "R9: the last access token at its end", auth, last.AccessToken, middleware.CodeTokenExpired)
 	})
-	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
-		tokens := begin(t, auth, middleware.Identity{})
+	inPairMode(t, func(t *testing.T, auth, _ *middleware.Auth) {
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		for range 3 {
 			wait(10*time.Minute - time.Microsecond)
-			tokens = renew(t, auth, tokens)
+			tokens = refreshTokens(t, auth, tokens)
 		}
 		wait(10 * time.Minute)
-		refreshes(t, "R5: idle for too long", auth, tokens.RefreshToken, middleware.CodeRefreshExpired)
+		wantRefresh(t, "R5: idle for too long", auth, tokens.RefreshToken, middleware.CodeRefreshExpired)
 	}, func(c *middleware.Config) { c.IdleTTL = 10 * time.Minute })
 }

@@ -29,14 +29,14 @@ func TestR6LostSwapInBothModes(t *testing.T) {
 				}
 			}
 			auth, other := newAuth(t, inMode, shared), newAuth(t, inMode, shared)
-			first := begin(t, auth, middleware.Identity{})
+			first := issueTokens(t, auth, middleware.Identity{})
 			var theirs middleware.Tokens
 			store.fault.Store(&fault{swap: func(context.Context) (bool, error) {
 				store.fault.Store(nil)
-				theirs = renew(t, other, first)
+				theirs = refreshTokens(t, other, first)
 				return true, nil
 			}})
-			ours := renew(t, auth, first)
+			ours := refreshTokens(t, auth, first)
 			if ours.AccessToken != theirs.AccessToken || ours.RefreshToken != theirs.RefreshToken || asked != 2 {
 				t.Errorf("R6: the loser of the swap gives %+v after %d calls of Reload, the winner %+v", ours.Claims, asked, theirs.Claims)
 			}
@@ -46,16 +46,16 @@ func TestR6LostSwapInBothModes(t *testing.T) {
 
 // A page fires twenty refreshes with whatever cookie it has at the moment: they are one swap, and none is a theft.
 func TestR6aOneSwapPerGrace(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth, other := server(), server()
-		first := begin(t, auth, middleware.Identity{})
-		second := renew(t, auth, first)
+		first := issueTokens(t, auth, middleware.Identity{})
+		second := refreshTokens(t, auth, first)
 		if second.Claims.ID == first.Claims.ID {
 			t.Fatal("R6: the first refresh after a login swaps")
 		}
 		for range 5 {
 			wait(2 * time.Second)
-			for _, text := range []string{renewable(second), renewable(first)} {
+			for _, text := range []string{refreshable(second), refreshable(first)} {
 				again, err := other.Refresh(t.Context(), text)
 				if err != nil || again.AccessToken != second.AccessToken || again.RefreshToken != second.RefreshToken {
 					t.Fatalf("R6a: a refresh within the grace gives %v, %v, want the same token again", again.Claims.ID, err)
@@ -63,25 +63,25 @@ func TestR6aOneSwapPerGrace(t *testing.T) {
 			}
 		}
 		wait(time.Millisecond)
-		third := renew(t, auth, second)
+		third := refreshTokens(t, auth, second)
 		if third.Claims.ID == second.Claims.ID {
 			t.Error("R6: after the grace the token is swapped")
 		}
-		refreshes(t, "R8: the first token, long after its grace", auth, renewable(first), middleware.CodeTokenReused)
+		wantRefresh(t, "R8: the first token, long after its grace", auth, refreshable(first), middleware.CodeTokenReused)
 	})
 }
 
 // A token whose answer would be dead already is swapped.
 func TestR6aADeadAnswerIsNotRepeated(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(func(c *middleware.Config) { c.TTL = 3 * time.Second })
-		second := renew(t, auth, begin(t, auth, middleware.Identity{}))
+		second := refreshTokens(t, auth, issueTokens(t, auth, middleware.Identity{}))
 		wait(3*time.Second - time.Millisecond)
-		if again := renew(t, auth, second); again.Claims.ID != second.Claims.ID {
+		if again := refreshTokens(t, auth, second); again.Claims.ID != second.Claims.ID {
 			t.Error("R6a: a token that lives is swapped within the grace")
 		}
 		wait(time.Millisecond)
-		if third := renew(t, auth, second); third.Claims.ID == second.Claims.ID {
+		if third := refreshTokens(t, auth, second); third.Claims.ID == second.Claims.ID {
 			t.Error("R6a: the answer is a dead token")
 		}
 	})
@@ -89,13 +89,13 @@ func TestR6aADeadAnswerIsNotRepeated(t *testing.T) {
 
 // Own claims are those of now, also in a token that is returned again.
 func TestR6aReloadsTheClaims(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		n := 0
 		auth := server(func(c *middleware.Config) {
 			c.Reload = func(context.Context, middleware.Claims) (any, error) { n++; return gin.H{"n": n}, nil }
 		})
-		second := renew(t, auth, begin(t, auth, middleware.Identity{}))
-		again := renew(t, auth, second)
+		second := refreshTokens(t, auth, issueTokens(t, auth, middleware.Identity{}))
+		again := refreshTokens(t, auth, second)
 		var own struct{ N int }
 		if err := again.Claims.Decode(&own); err != nil || own.N != 2 || again.Claims.ID != second.Claims.ID {
 			t.Errorf("R6a: claims %+v of %s, want those of the second Reload in %s", own, again.Claims.ID, second.Claims.ID)
@@ -106,10 +106,10 @@ func TestR6aReloadsTheClaims(t *testing.T) {
 // A token that the browser has is not set again: that answer might overtake the one with its successor.
 func TestR6aARepeatedCookieIsNotSetAgain(t *testing.T) {
 	for mode, row := range cookieModes {
-		auth := newAuth(t, row.change, cookies(middleware.Cookie{}))
+		auth := newAuth(t, row.change, withCookie(middleware.Cookie{}))
 		s := direct(t, cookieRoutes(auth, mode))
-		next := renew(t, auth, begin(t, auth, middleware.Identity{}))
-		r := s.send("POST", "/refresh", header("Cookie", row.name+"="+renewable(next)))
+		next := refreshTokens(t, auth, issueTokens(t, auth, middleware.Identity{}))
+		r := s.send("POST", "/refresh", header("Cookie", row.name+"="+refreshable(next)))
 		r.cookieAnswer(t)
 		for _, line := range r.header.Values("Set-Cookie") {
 			if strings.HasPrefix(line, row.name+"=") {
@@ -137,9 +137,9 @@ func TestForcedParallelRefreshesWithACookie(t *testing.T) {
 			defer mu.Unlock()
 			swaps = append(swaps, time.Now())
 		}}
-		auth := newAuth(t, cookies(middleware.Cookie{}), func(c *middleware.Config) { c.Store = counting })
+		auth := newAuth(t, withCookie(middleware.Cookie{}), func(c *middleware.Config) { c.Store = counting })
 		s := direct(t, cookieRoutes(auth, "one token"))
-		var browser jar
+		var browser tokenJar
 		browser.take(s.send("POST", "/login?user=admin"))
 		for round := range rounds(50, 500) {
 			var wg sync.WaitGroup
@@ -171,19 +171,19 @@ func TestForcedParallelRefreshesWithACookie(t *testing.T) {
 	})
 }
 
-// jar is a browser's: what it sends is what it has when it sends, and answers overtake each other.
-type jar struct {
+// tokenJar is a browser's: what it sends is what it has when it sends, and answers overtake each other.
+type tokenJar struct {
 	mu   sync.Mutex
 	text string
 }
 
-func (j *jar) get() string {
+func (j *tokenJar) get() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text
 }
 
-func (j *jar) take(r reply) {
+func (j *tokenJar) take(r reply) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if cookie, set := r.cookies()["access_token"]; set {

@@ -13,23 +13,23 @@ import (
 )
 
 func TestR7PairGraceGivesTheSamePair(t *testing.T) {
-	inPair(t, func(t *testing.T, auth, other *middleware.Auth) {
-		first := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
+	inPairMode(t, func(t *testing.T, auth, other *middleware.Auth) {
+		first := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
 		wait(time.Second)
-		second := renew(t, auth, first)
+		second := refreshTokens(t, auth, first)
 		for range 4 { // the grace is never extended
 			wait(2500 * time.Millisecond)
-			again := renew(t, other, first)
+			again := refreshTokens(t, other, first)
 			if again.AccessToken != second.AccessToken || again.RefreshToken != second.RefreshToken {
 				t.Fatalf("R7: another successor: %+v, want %+v", again.Claims, second.Claims)
 			}
 		}
 		wait(time.Microsecond)
-		refreshes(t, "R8: after the grace", other, first.RefreshToken, middleware.CodeTokenReused)
+		wantRefresh(t, "R8: after the grace", other, first.RefreshToken, middleware.CodeTokenReused)
 		for what, text := range map[string]string{"first": first.AccessToken, "second": second.AccessToken} {
-			verifies(t, "R8: access token of the "+what+" pair", auth, text, middleware.CodeTokenRevoked)
+			wantVerify(t, "R8: access token of the "+what+" pair", auth, text, middleware.CodeTokenRevoked)
 		}
-		refreshes(t, "R8: the successor", auth, second.RefreshToken, middleware.CodeTokenRevoked)
+		wantRefresh(t, "R8: the successor", auth, second.RefreshToken, middleware.CodeTokenRevoked)
 	})
 }
 
@@ -71,10 +71,10 @@ func TestR7SuccessorsAreIdentical(t *testing.T) {
 		salted := strings.HasPrefix(string(alg), "PS")
 		for mode, inMode := range modes {
 			auth := newAuth(t, inMode, keys(key))
-			first := begin(t, auth, middleware.Identity{Claims: hard})
-			want := renew(t, auth, first)
+			first := issueTokens(t, auth, middleware.Identity{Claims: trickyClaims})
+			want := refreshTokens(t, auth, first)
 			for range 3 {
-				got := renew(t, auth, first)
+				got := refreshTokens(t, auth, first)
 				for what, texts := range map[string][2]string{"access": {got.AccessToken, want.AccessToken}, "refresh": {got.RefreshToken, want.RefreshToken}} {
 					head, _, _ := cutLast(texts[0], ".")
 					wantHead, _, _ := cutLast(texts[1], ".")
@@ -92,16 +92,16 @@ func TestR7SuccessorsAreIdentical(t *testing.T) {
 
 // A database that takes longer than the grace must not turn parallel refreshes into a theft.
 func TestR7ASlowReloadTakesNothingFromTheGrace(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(slowReload(11 * time.Second))
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		answers := make([]middleware.Tokens, 10)
 		errs := make([]error, len(answers))
 		var wg sync.WaitGroup
 		for i := range answers {
 			wg.Go(func() {
 				wait(time.Duration(i) * time.Second)
-				answers[i], errs[i] = auth.Refresh(t.Context(), renewable(tokens))
+				answers[i], errs[i] = auth.Refresh(t.Context(), refreshable(tokens))
 			})
 		}
 		wg.Wait()
@@ -110,18 +110,18 @@ func TestR7ASlowReloadTakesNothingFromTheGrace(t *testing.T) {
 				t.Errorf("R7: refresh %d: %v %v, want the successor %v", i, answer.Claims.ID, errs[i], answers[0].Claims.ID)
 			}
 		}
-		verifies(t, "R7: the successor", auth, answers[0].AccessToken, "")
+		wantVerify(t, "R7: the successor", auth, answers[0].AccessToken, "")
 	})
 }
 
 // What the server needs for its answer is not the client's delay: it asked within the grace.
 func TestR7TheGraceIsJudgedByWhenTheClientAsked(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth, slow := server(), server(slowReload(5*time.Second))
-		first := begin(t, auth, middleware.Identity{})
-		second := renew(t, auth, first)
+		first := issueTokens(t, auth, middleware.Identity{})
+		second := refreshTokens(t, auth, first)
 		wait(9 * time.Second)
-		again, err := slow.Refresh(t.Context(), renewable(first))
+		again, err := slow.Refresh(t.Context(), refreshable(first))
 		if err != nil || again.Claims.ID != second.Claims.ID {
 			t.Errorf("R7: asked in the grace, answered after it: %v, %v", again.Claims.ID, err)
 		}
@@ -130,17 +130,17 @@ func TestR7TheGraceIsJudgedByWhenTheClientAsked(t *testing.T) {
 
 // While Reload takes its time the session may go on, or end: what was seen before Reload no longer counts.
 func TestR7TheRecordIsLookedAtAgainAfterReload(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth, slow := server(), server(slowReload(5*time.Second))
-		first := begin(t, auth, middleware.Identity{})
-		renew(t, auth, first)
+		first := issueTokens(t, auth, middleware.Identity{})
+		refreshTokens(t, auth, first)
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			_, err := slow.Refresh(t.Context(), renewable(first))
-			fails(t, "R3: a refresh during which the session was ended", err, middleware.CodeTokenRevoked)
+			_, err := slow.Refresh(t.Context(), refreshable(first))
+			wantCode(t, "R3: a refresh during which the session was ended", err, middleware.CodeTokenRevoked)
 		})
 		wait(time.Second)
-		fails(t, "logout", auth.Logout(t.Context(), first.AccessToken), "")
+		wantCode(t, "logout", auth.Logout(t.Context(), first.AccessToken), "")
 		wg.Wait()
 	})
 }
@@ -149,13 +149,13 @@ func TestR7TheRecordIsLookedAtAgainAfterReload(t *testing.T) {
 // from which the successor is made again, must be the same token.
 func TestR7TheRecordTellsTheTokenThatWasSigned(t *testing.T) {
 	for _, offset := range []time.Duration{0, 999_999 * time.Microsecond, 999_998 * time.Microsecond, 500 * time.Millisecond} {
-		fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 			auth := server(func(c *middleware.Config) { c.Store = &lateSwap{c.Store, 200 * time.Millisecond} })
-			first := begin(t, auth, middleware.Identity{})
+			first := issueTokens(t, auth, middleware.Identity{})
 			wait(offset)
-			next := renew(t, auth, first)
+			next := refreshTokens(t, auth, first)
 			wait(time.Second)
-			again := renew(t, auth, first)
+			again := refreshTokens(t, auth, first)
 			if again.AccessToken != next.AccessToken || again.RefreshToken != next.RefreshToken {
 				t.Errorf("R7: %+v, want %+v again", again.Claims, next.Claims)
 			}

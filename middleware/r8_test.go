@@ -22,20 +22,20 @@ func TestR8Reuse(t *testing.T) {
 		for _, door := range []struct{ method, path string }{{"GET", "/autorefresh"}, {"POST", "/refresh"}} {
 			for name, age := range map[string]time.Duration{"living": 0, "expired": 2 * time.Hour} {
 				t.Run(fmt.Sprintf("%s %s keep=%v", door.path, name, keep), func(t *testing.T) {
-					d := newDesk(t, noGrace, func(c *middleware.Config) { c.KeepSessionOnReuse = keep })
+					d := newServer(t, noGrace, func(c *middleware.Config) { c.KeepSessionOnReuse = keep })
 					old := aged(t, d.text, age)
 					newest := refresh(t, d.auth, old)
 					if age == 0 {
-						d.send("GET", "/required", bearer(old)).refused(t, middleware.CodeTokenRevoked)
+						d.send("GET", "/required", bearer(old)).rejected(t, middleware.CodeTokenRevoked)
 						d.send("GET", "/required", bearer(newest)).passed(t, "admin") // no guard but AutoRefresh ends a session
 					}
-					d.send(door.method, door.path, bearer(old)).refused(t, middleware.CodeTokenReused)
+					d.send(door.method, door.path, bearer(old)).rejected(t, middleware.CodeTokenReused)
 					r := d.send("GET", "/required", bearer(newest))
 					if keep {
 						r.passed(t, "admin")
 					} else {
-						r.refused(t, middleware.CodeTokenRevoked)
-						d.send("POST", "/refresh", bearer(newest)).refused(t, middleware.CodeTokenRevoked)
+						r.rejected(t, middleware.CodeTokenRevoked)
+						d.send("POST", "/refresh", bearer(newest)).rejected(t, middleware.CodeTokenRevoked)
 					}
 				})
 			}
@@ -48,32 +48,32 @@ func TestR8PairReuse(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			auth := newAuth(t, pair, noGrace, func(c *middleware.Config) { c.KeepSessionOnReuse = keep })
 			s := direct(t, sharedRoutes(auth))
-			first := begin(t, auth, middleware.Identity{})
-			second := renew(t, auth, first)
+			first := issueTokens(t, auth, middleware.Identity{})
+			second := refreshTokens(t, auth, first)
 			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // using an access token is no reuse
-			s.send("POST", "/refresh", bearer(first.RefreshToken)).refused(t, middleware.CodeTokenReused)
+			s.send("POST", "/refresh", bearer(first.RefreshToken)).rejected(t, middleware.CodeTokenReused)
 			want := middleware.CodeTokenRevoked
 			if keep {
 				want = ""
 			}
-			verifies(t, fmt.Sprintf("R8: keep %v", keep), auth, second.AccessToken, want)
-			refreshes(t, fmt.Sprintf("R8: keep %v", keep), auth, second.RefreshToken, want)
+			wantVerify(t, fmt.Sprintf("R8: keep %v", keep), auth, second.AccessToken, want)
+			wantRefresh(t, fmt.Sprintf("R8: keep %v", keep), auth, second.RefreshToken, want)
 		})
 	}
 }
 
 // With a chain of swaps inside one grace, as short tokens make it, a straggler is refused and no thief.
 func TestR8TwoStepsBackWithinTheGraceIsNoReuse(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(func(c *middleware.Config) { c.TTL = time.Second })
-		first := begin(t, auth, middleware.Identity{})
-		second := renew(t, auth, first)
+		first := issueTokens(t, auth, middleware.Identity{})
+		second := refreshTokens(t, auth, first)
 		wait(2 * time.Second)
-		third := renew(t, auth, second)
-		refreshes(t, "R8: two steps back", auth, renewable(first), middleware.CodeTokenRevoked)
-		verifies(t, "R8: the session goes on", auth, third.AccessToken, "")
+		third := refreshTokens(t, auth, second)
+		wantRefresh(t, "R8: two steps back", auth, refreshable(first), middleware.CodeTokenRevoked)
+		wantVerify(t, "R8: the session goes on", auth, third.AccessToken, "")
 		wait(10 * time.Second)
-		refreshes(t, "R8: two steps back, after the grace", auth, renewable(first), middleware.CodeTokenReused)
+		wantRefresh(t, "R8: two steps back, after the grace", auth, refreshable(first), middleware.CodeTokenReused)
 	})
 }
 
@@ -85,7 +85,7 @@ func TestR8R11R12GoOnWithoutTheClient(t *testing.T) {
 			r := gin.New()
 			r.POST("/logout/all", auth.LogoutAllHandler)
 			r.POST("/autorefresh", auth.AutoRefresh(0), whoami)
-			request := made(http.NewRequestWithContext(ctx, "POST", path, nil))
+			request := must(http.NewRequestWithContext(ctx, "POST", path, nil))
 			request.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
 			recorder := httptest.NewRecorder()
 			r.ServeHTTP(recorder, request)
@@ -126,18 +126,18 @@ func TestR8R11R12GoOnWithoutTheClient(t *testing.T) {
 				defer hangUp()
 				store := &hangingUp{Store: newMemory(t), hangUp: hangUp}
 				auth := newAuth(t, func(c *middleware.Config) { c.Store = store })
-				tokens := begin(t, auth, middleware.Identity{})
+				tokens := issueTokens(t, auth, middleware.Identity{})
 				last := tokens
 				if row.late {
-					last = renew(t, auth, tokens)
+					last = refreshTokens(t, auth, tokens)
 					wait(11 * time.Second)
 				}
 				store.armed = true
-				fails(t, name, row.step(ctx, auth, tokens), row.code)
+				wantCode(t, name, row.step(ctx, auth, tokens), row.code)
 				if ctx.Err() == nil {
 					t.Fatal("the client has not hung up")
 				}
-				dead(t, name, auth, last)
+				wantDead(t, name, auth, last)
 			})
 		})
 	}

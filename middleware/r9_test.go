@@ -11,30 +11,30 @@ import (
 // Right after a log-out everywhere instants run ahead of the clock. No two tokens of the session have one jti all the
 // same.
 func TestR9EveryTokenHasItsOwnID(t *testing.T) {
-	fleet(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(noGrace)
 		if err := auth.RevokeSubject(t.Context(), "admin"); err != nil {
 			t.Fatal(err)
 		}
 		seen := map[string]bool{}
-		tokens := begin(t, auth, middleware.Identity{})
+		tokens := issueTokens(t, auth, middleware.Identity{})
 		for range 5 {
-			for _, text := range slices.Compact([]string{renewable(tokens), tokens.AccessToken}) {
+			for _, text := range slices.Compact([]string{refreshable(tokens), tokens.AccessToken}) {
 				id := membersOf(t, text)["jti"]
 				if seen[id] {
 					t.Errorf("R9: jti %s twice", id)
 				}
 				seen[id] = true
 			}
-			tokens = renew(t, auth, tokens)
+			tokens = refreshTokens(t, auth, tokens)
 		}
 	})
 }
 
 // R9: what a login asked for holds for all of its session, whatever the configuration says later.
 func TestR9PairLifetimesOfOneLogin(t *testing.T) {
-	inPair(t, func(t *testing.T, auth, _ *middleware.Auth) {
-		tokens := begin(t, auth, middleware.Identity{TTL: 20 * time.Second, RefreshTTL: 30 * time.Minute})
+	inPairMode(t, func(t *testing.T, auth, _ *middleware.Auth) {
+		tokens := issueTokens(t, auth, middleware.Identity{TTL: 20 * time.Second, RefreshTTL: 30 * time.Minute})
 		deadline := time.Now().Add(30 * time.Minute)
 		for range 4 {
 			if tokens.ExpiresAt.Sub(tokens.Claims.IssuedAt) != 20*time.Second || !tokens.RefreshUntil.Equal(deadline) {
@@ -44,21 +44,21 @@ func TestR9PairLifetimesOfOneLogin(t *testing.T) {
 				t.Errorf("R9: access_ttl is %s", ttl)
 			}
 			wait(20*time.Second - time.Microsecond)
-			verifies(t, "R9", auth, tokens.AccessToken, "")
+			wantVerify(t, "R9", auth, tokens.AccessToken, "")
 			wait(time.Microsecond)
-			verifies(t, "R9", auth, tokens.AccessToken, middleware.CodeTokenExpired)
-			tokens = renew(t, auth, tokens)
+			wantVerify(t, "R9", auth, tokens.AccessToken, middleware.CodeTokenExpired)
+			tokens = refreshTokens(t, auth, tokens)
 		}
 		wait(time.Until(deadline))
-		refreshes(t, "R9: at the login's own deadline", auth, tokens.RefreshToken, middleware.CodeRefreshExpired)
+		wantRefresh(t, "R9: at the login's own deadline", auth, tokens.RefreshToken, middleware.CodeRefreshExpired)
 	})
 	auth := newAuth(t, pair)
-	tokens := begin(t, auth, middleware.Identity{})
+	tokens := issueTokens(t, auth, middleware.Identity{})
 	for name, ttl := range notDates {
-		refreshes(t, "R1: access_ttl "+name, auth, resigned(tokens.RefreshToken, membersOf(t, tokens.RefreshToken).with("access_ttl", ttl)), middleware.CodeTokenInvalid)
+		wantRefresh(t, "R1: access_ttl "+name, auth, forgeLike(tokens.RefreshToken, membersOf(t, tokens.RefreshToken).with("access_ttl", ttl)), middleware.CodeTokenInvalid)
 	}
 	for _, required := range []string{"access_ttl", "exp", "iat", "sub", "jti", "sid", "auth_time"} {
-		refreshes(t, "R1: without "+required, auth, resigned(tokens.RefreshToken, membersOf(t, tokens.RefreshToken).without(required)), middleware.CodeTokenInvalid)
+		wantRefresh(t, "R1: without "+required, auth, forgeLike(tokens.RefreshToken, membersOf(t, tokens.RefreshToken).without(required)), middleware.CodeTokenInvalid)
 	}
-	renew(t, auth, tokens)
+	refreshTokens(t, auth, tokens)
 }

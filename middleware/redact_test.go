@@ -117,7 +117,7 @@ func difference(texts [2]string) string {
 func TestPrintedTokensShowNoToken(t *testing.T) {
 	t.Parallel()
 	auth := newAuth(t, pair)
-	tokens := begin(t, auth, middleware.Identity{Subject: "alice"})
+	tokens := issueTokens(t, auth, middleware.Identity{Subject: "alice"})
 	other := tokens
 	other.AccessToken, other.RefreshToken = "x.y.z", ""
 	for holder, hold := range map[string]func(t middleware.Tokens) any{

@@ -29,7 +29,7 @@ func TestReload(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r reloader
-			d := newDesk(t, noGrace, func(c *middleware.Config) { c.Reload = r.reload })
+			d := newServer(t, noGrace, func(c *middleware.Config) { c.Reload = r.reload })
 			d.text = issue(t, d.auth, middleware.Identity{Subject: "admin", Claims: map[string]string{"role": "admin"}})
 			for _, request := range []struct {
 				method, path string
@@ -55,7 +55,7 @@ func TestReload(t *testing.T) {
 				if request.code == "" {
 					answer.passed(t, "admin")
 				} else {
-					answer.refused(t, request.code)
+					answer.rejected(t, request.code)
 				}
 				if strings.Contains(answer.body, "5432") || answer.header.Get("Authorization") != "" {
 					t.Errorf("answer %s %v", answer.body, answer.header)
@@ -74,7 +74,7 @@ func reloadedInto(t *testing.T, auth *middleware.Auth, r reply, want any) {
 	if !found {
 		text = r.token(t)
 	}
-	if got := decodedClaims(t, verify(t, auth, text)); fmt.Sprint(got) != fmt.Sprint(decoded(t, ownJSON(t, want))) {
+	if got := decodedClaims(t, verify(t, auth, text)); fmt.Sprint(got) != fmt.Sprint(decoded(t, jsonOf(t, want))) {
 		t.Errorf("R9: the claims are %v, want %v", got, want)
 	}
 }
@@ -82,7 +82,7 @@ func reloadedInto(t *testing.T, auth *middleware.Auth, r reply, want any) {
 func TestR9ReloadInBothModes(t *testing.T) {
 	var r reloader
 	inBothModes(t, "Reload", func(t *testing.T, auth *middleware.Auth, s site) {
-		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
+		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
 		for _, row := range []struct {
 			reloaded
 			code middleware.Code
@@ -94,18 +94,18 @@ func TestR9ReloadInBothModes(t *testing.T) {
 			{reloaded{gin.H{"pad": strings.Repeat("x", maxToken)}, nil}, middleware.CodeServerError},
 		} {
 			r.answer.Store(&row.reloaded)
-			answer := s.send("POST", "/refresh", bearer(renewable(tokens)))
-			if answer.refused(t, row.code); strings.Contains(answer.body, "5432") {
+			answer := s.send("POST", "/refresh", bearer(refreshable(tokens)))
+			if answer.rejected(t, row.code); strings.Contains(answer.body, "5432") {
 				t.Errorf("the answer has the driver's words: %s", answer.body)
 			}
 		}
 		s.send("GET", "/allow", bearer(tokens.AccessToken)).passed(t, "admin")
 		wait(30 * time.Minute) // after any grace: it was not used up
 		r.answer.Store(&reloaded{claims: gin.H{"role": "user"}})
-		next := s.send("POST", "/refresh", bearer(renewable(tokens))).tokens(t)
-		s.send("GET", "/allow", bearer(next.AccessToken)).refused(t, middleware.CodeForbidden)
+		next := s.send("POST", "/refresh", bearer(refreshable(tokens))).tokens(t)
+		s.send("GET", "/allow", bearer(next.AccessToken)).rejected(t, middleware.CodeForbidden)
 		s.send("GET", "/required", bearer(next.AccessToken)).passed(t, "admin")
-		if got := membersOf(t, renewable(next))["role"]; got != `"user"` {
+		if got := membersOf(t, refreshable(next))["role"]; got != `"user"` {
 			t.Errorf("R9: the token to be refreshed has the role %s", got)
 		}
 	}, reloading(&r))
@@ -122,9 +122,9 @@ func TestReloadSeesTheClaims(t *testing.T) {
 		return own, err
 	}
 	inBothModes(t, "Reload", func(t *testing.T, auth *middleware.Auth, s site) {
-		tokens := begin(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "large": json.Number("9007199254740993")}})
+		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "large": json.Number("9007199254740993")}})
 		for range 2 {
-			tokens = renew(t, auth, tokens)
+			tokens = refreshTokens(t, auth, tokens)
 			if got := fmt.Sprint(decodedClaims(t, tokens.Claims)); got != "map[large:9007199254740993 role:admin]" {
 				t.Errorf("R9: the claims are %s", got)
 			}

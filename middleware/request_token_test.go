@@ -15,7 +15,7 @@ import (
 )
 
 func TestAuthorizationHeader(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	for value, code := range map[string]middleware.Code{
 		"Bearer TOKEN":          "",
 		"bearer TOKEN":          "",
@@ -56,17 +56,17 @@ func TestAuthorizationHeader(t *testing.T) {
 				case code == middleware.CodeTokenMissing && path == "/optional":
 					r.passed(t, "guest")
 				default:
-					r.refused(t, code)
+					r.rejected(t, code)
 				}
 			}
 		})
 	}
-	d.unharmed("header")
+	d.stillUsable("header")
 }
 
 // Over HTTP/2 spaces arrive that an HTTP/1 server cuts off.
 func TestAuthorizationHeaderEndsInSpaces(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	r := gin.New()
 	r.GET("/", d.auth.Required())
 	for _, value := range []string{"Bearer TOKEN ", "bearer  TOKEN  "} {
@@ -81,9 +81,9 @@ func TestAuthorizationHeaderEndsInSpaces(t *testing.T) {
 }
 
 func TestTwoAuthorizationHeaders(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	for name, more := range map[string]string{"the same": "Bearer " + d.text, "another token": "Bearer x", "another scheme": "Basic x", "empty": ""} {
-		for _, door := range doors {
+		for _, door := range tokenRoutes {
 			for order, edits := range [][]edit{
 				{bearer(d.text), header("Authorization", more)},
 				{header("Authorization", more), bearer(d.text)},
@@ -92,11 +92,11 @@ func TestTwoAuthorizationHeaders(t *testing.T) {
 				if r.status != http.StatusBadRequest {
 					t.Errorf("%s, order %d, at %s:", name, order, door.path)
 				}
-				r.refused(t, middleware.CodeBadRequest)
+				r.rejected(t, middleware.CodeBadRequest)
 			}
 		}
 	}
-	d.unharmed("two headers")
+	d.stillUsable("two headers")
 }
 
 // A token is taken from the header or the body, and from nowhere else.
@@ -119,10 +119,10 @@ func TestTokenFromHeaderOrBody(t *testing.T) {
 		"body beside another scheme":  {authorization("Basic x"), jsonBody(`{"refresh_token":"TOKEN"}`)},
 		"body beside an empty header": {authorization("Bearer"), body(form, "refresh_token=TOKEN")},
 	} {
-		for _, path := range takers {
+		for _, path := range bodyRoutes {
 			t.Run(name+path, func(t *testing.T) {
-				d := newDesk(t)
-				d.send("POST", path, append(edits, insert(d.text))...).accepted(t, path)
+				d := newServer(t)
+				d.send("POST", path, append(edits, insertToken(d.text))...).accepted(t, path)
 			})
 		}
 	}
@@ -130,7 +130,7 @@ func TestTokenFromHeaderOrBody(t *testing.T) {
 
 func TestBadBodies(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newServer(t)
 	mib := strings.Repeat("x", 1<<20)
 	multi, multiType := multipartForm(t, d.text)
 	for name, row := range map[string]struct {
@@ -192,15 +192,15 @@ func TestBadBodies(t *testing.T) {
 			jsonBody(`{"refresh_token":"TOKEN"}`)(r)
 		}},
 	} {
-		for _, path := range takers {
+		for _, path := range bodyRoutes {
 			t.Run(name+path, func(t *testing.T) {
-				r := d.send("POST", path, row.edit, insert(d.text))
-				r.refused(t, row.code)
+				r := d.send("POST", path, row.edit, insertToken(d.text))
+				r.rejected(t, row.code)
 				r.notStored(t)
 			})
 		}
 	}
-	d.unharmed("bad bodies")
+	d.stillUsable("bad bodies")
 }
 
 func multipartForm(t *testing.T, text string) (body, contentType string) {
@@ -214,7 +214,7 @@ func multipartForm(t *testing.T, text string) (body, contentType string) {
 
 // A guard reads the header alone: a token in a URL ends up in logs.
 func TestGuardsReadTheHeaderAlone(t *testing.T) {
-	d := newDesk(t)
+	d := newServer(t)
 	for name, edit := range map[string]edit{
 		"URL":    func(r *http.Request) { r.URL.RawQuery = "access_token=" + d.text + "&token=" + d.text },
 		"cookie": header("Cookie", "access_token="+d.text+"; jwt="+d.text),
@@ -226,6 +226,6 @@ func TestGuardsReadTheHeaderAlone(t *testing.T) {
 		if r.status != http.StatusUnauthorized {
 			t.Errorf("a token in the %s:", name)
 		}
-		r.refused(t, middleware.CodeTokenMissing)
+		r.rejected(t, middleware.CodeTokenMissing)
 	}
 }

@@ -22,17 +22,17 @@ func TestRevokeEndsTheSession(t *testing.T) {
 	for mode, inMode := range modes {
 		for name, pick := range map[string]func(first, second middleware.Tokens) string{
 			"access token":   func(_, second middleware.Tokens) string { return second.AccessToken },
-			"renewable":      func(_, second middleware.Tokens) string { return renewable(second) },
-			"replaced":       func(first, _ middleware.Tokens) string { return renewable(first) },
-			"expired access": func(_, second middleware.Tokens) string { return backdated(t, second.AccessToken, 2*time.Hour) },
+			"renewable":      func(_, second middleware.Tokens) string { return refreshable(second) },
+			"replaced":       func(first, _ middleware.Tokens) string { return refreshable(first) },
+			"expired access": func(_, second middleware.Tokens) string { return aged(t, second.AccessToken, 2*time.Hour) },
 		} {
 			t.Run(mode+", "+name, func(t *testing.T) {
 				memory := newMemory(t)
 				shared := func(c *middleware.Config) { c.Store = memory }
 				auth, other := newAuth(t, inMode, shared, noGrace), newAuth(t, inMode, shared, noGrace)
 				s := listen(t, sharedRoutes(auth))
-				first := begin(t, auth, middleware.Identity{})
-				second, apart := renew(t, auth, first), begin(t, auth, middleware.Identity{})
+				first := issueTokens(t, auth, middleware.Identity{})
+				second, apart := refreshTokens(t, auth, first), issueTokens(t, auth, middleware.Identity{})
 				for range 2 { // RFC 7009 §2.2: what is over already is no error
 					r := s.send("POST", "/revoke", tokenForm(pick(first, second)))
 					if r.status != http.StatusOK || r.body != "" {
@@ -40,8 +40,8 @@ func TestRevokeEndsTheSession(t *testing.T) {
 					}
 					r.notStored(t)
 				}
-				verifies(t, "R11", other, second.AccessToken, middleware.CodeTokenRevoked)
-				refreshes(t, "R11", other, renewable(second), middleware.CodeTokenRevoked)
+				wantVerify(t, "R11", other, second.AccessToken, middleware.CodeTokenRevoked)
+				wantRefresh(t, "R11", other, refreshable(second), middleware.CodeTokenRevoked)
 				verify(t, other, apart.AccessToken)
 			})
 		}
@@ -50,12 +50,12 @@ func TestRevokeEndsTheSession(t *testing.T) {
 
 // RFC 7009 §2.2: a client cannot do anything about a token that is none, so it is told nothing.
 func TestRevokeIgnoresWhatIsNotOurs(t *testing.T) {
-	var j journal
-	auth := newAuth(t, func(c *middleware.Config) { c.OnEvent = j.write })
+	var j eventLog
+	auth := newAuth(t, func(c *middleware.Config) { c.OnEvent = j.record })
 	s := listen(t, sharedRoutes(auth))
 	text := login(t, auth)
 	foreign := login(t, newAuth(t, keys(hs256("", []byte("another secret, of 32 bytes also")))))
-	j.read()
+	j.take()
 	for name, offered := range map[string]string{
 		"foreign": foreign, "garbage": "garbage", "changed": text + "A", "an opaque token": "45ghiukldjahdnhzdauz", "spaces": "   ", "1 KiB": strings.Repeat("x", 1024),
 		"none": segment(`{"alg":"none","typ":"JWT"}`) + "." + strings.Split(text, ".")[1] + ".", "after the window": aged(t, text, 15*day),
@@ -63,13 +63,13 @@ func TestRevokeIgnoresWhatIsNotOurs(t *testing.T) {
 		if r := s.send("POST", "/revoke", tokenForm(offered)); r.status != http.StatusOK || r.body != "" {
 			t.Errorf("%s: answer %d %q, want 200 and nothing", name, r.status, r.body)
 		}
-		if events := j.read(); len(events) > 0 {
+		if events := j.take(); len(events) > 0 {
 			t.Errorf("%s makes the events %+v", name, events)
 		}
 	}
 	verify(t, auth, text)
 	s.send("POST", "/revoke", tokenForm(text))
-	if events := j.read(); len(events) != 1 || events[0].Kind != middleware.EventLogout || events[0].Subject != "admin" || events[0].SessionID != membersOf(t, text).sid() {
+	if events := j.take(); len(events) != 1 || events[0].Kind != middleware.EventLogout || events[0].Subject != "admin" || events[0].SessionID != membersOf(t, text).sid() {
 		t.Errorf("a revocation makes the events %+v", events)
 	}
 }
@@ -97,7 +97,7 @@ func TestOAuthRequests(t *testing.T) {
 			"1 MiB":                 body(form, "a="+strings.Repeat("x", 1<<20)+"&token="+text),
 		} {
 			r := s.send("POST", path, edit)
-			if r.refused(t, middleware.CodeBadRequest); t.Failed() {
+			if r.rejected(t, middleware.CodeBadRequest); t.Failed() {
 				t.Fatalf("%s: %s", path, name)
 			}
 			r.notStored(t)

@@ -15,7 +15,7 @@ import (
 
 // A guard that looks into forms leaves bodies to the handler.
 func TestFormSourceLeavesTheBody(t *testing.T) {
-	auth := newAuth(t, sources(spots))
+	auth := newAuth(t, sources(sourceCases))
 	r := gin.New()
 	r.POST("/", auth.Required(), func(c *gin.Context) {
 		rest, _ := io.ReadAll(c.Request.Body)
@@ -67,7 +67,7 @@ func TestFormSourceIsBounded(t *testing.T) {
 						t.Fatalf("%s %s: a form of %d bytes: %d %s", method, path, size, got.status, got.body)
 					}
 					if size > maxForm {
-						got.refused(t, middleware.CodeBadRequest)
+						got.rejected(t, middleware.CodeBadRequest)
 					}
 					if read.n > maxForm+1 {
 						t.Fatalf("%s %s: %d of %d bytes were read", method, path, read.n, size)
@@ -109,11 +109,11 @@ func TestFormSourceLeavesOtherBodies(t *testing.T) {
 
 // A request that was made without a server may have no body at all.
 func TestFormSourceWithoutBody(t *testing.T) {
-	auth := newAuth(t, sources(spots))
+	auth := newAuth(t, sources(sourceCases))
 	direct(t, sharedRoutes(auth)).send("POST", "/required", func(r *http.Request) {
 		r.Header.Set("Content-Type", form)
 		r.Body = nil
-	}).refused(t, middleware.CodeTokenMissing)
+	}).rejected(t, middleware.CodeTokenMissing)
 }
 
 const maxForm = 64 << 10

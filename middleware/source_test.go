@@ -12,14 +12,14 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A spot is a source and how a client puts a text there. The path parameter's is in the path.
-type spot struct {
+// A sourceCase is a source and how a client puts a text there. The path parameter's is in the path.
+type sourceCase struct {
 	name   string
 	source middleware.Source
 	put    func(r *http.Request, text string)
 }
 
-var spots = []spot{
+var sourceCases = []sourceCase{
 	{"header", middleware.FromHeader("Authorization", "Bearer"), func(r *http.Request, text string) { bearer(text)(r) }},
 	{"own header", middleware.FromHeader("x-token", ""), func(r *http.Request, text string) { header("X-Token", text)(r) }},
 	{"cookie", middleware.FromCookie("jwt"), func(r *http.Request, text string) { header("Cookie", "other=1; jwt="+text)(r) }},
@@ -28,7 +28,7 @@ var spots = []spot{
 	{"path", middleware.FromParam("jwt"), func(r *http.Request, text string) { r.URL.Path = "/in/" + text + "/path" }},
 }
 
-func sources(spots []spot) change {
+func sources(spots []sourceCase) change {
 	return func(c *middleware.Config) {
 		c.Sources = nil
 		for _, spot := range spots {
@@ -40,9 +40,9 @@ func sources(spots []spot) change {
 // The first source that has a token counts, in the order of the list: what comes behind it is not looked at,
 // neither to override it nor to make up for it.
 func TestSourcesInOrder(t *testing.T) {
-	backwards := slices.Clone(spots)
+	backwards := slices.Clone(sourceCases)
 	slices.Reverse(backwards)
-	for order, spots := range map[string][]spot{"forwards": spots, "backwards": backwards} {
+	for order, spots := range map[string][]sourceCase{"forwards": sourceCases, "backwards": backwards} {
 		auth := newAuth(t, sources(spots))
 		s := listen(t, sharedRoutes(auth))
 		send := func(path string, texts map[string]string) reply {
@@ -72,29 +72,29 @@ func TestSourcesInOrder(t *testing.T) {
 			} {
 				texts[first.name] = bad.text
 				for _, path := range []string{"/required", "/optional"} {
-					if send(path, texts).refused(t, bad.code); t.Failed() {
+					if send(path, texts).rejected(t, bad.code); t.Failed() {
 						t.Fatalf("%s: %s at %s", what, why, path)
 					}
 				}
 			}
 		}
-		send("/required", nil).refused(t, middleware.CodeTokenMissing)
+		send("/required", nil).rejected(t, middleware.CodeTokenMissing)
 	}
 }
 
 // Each source alone is found, and nothing that is not listed.
 func TestSourcesAreWhatIsListed(t *testing.T) {
-	for _, listed := range spots {
-		auth := newAuth(t, sources([]spot{listed}))
+	for _, listed := range sourceCases {
+		auth := newAuth(t, sources([]sourceCase{listed}))
 		s := listen(t, sharedRoutes(auth))
 		text := login(t, auth)
-		for _, used := range spots {
+		for _, used := range sourceCases {
 			r := s.send("POST", "/required", func(r *http.Request) { used.put(r, text) })
 			switch {
 			case used.name == listed.name:
 				r.passed(t, "admin")
 			default:
-				if r.refused(t, middleware.CodeTokenMissing); t.Failed() {
+				if r.rejected(t, middleware.CodeTokenMissing); t.Failed() {
 					t.Fatalf("a token in the %s where only the %s is listed", used.name, listed.name)
 				}
 			}
@@ -128,19 +128,19 @@ func TestSourceHeaders(t *testing.T) {
 			if code == "" {
 				r.passed(t, "admin")
 			} else {
-				r.refused(t, code)
+				r.rejected(t, code)
 			}
 			if t.Failed() {
 				t.Fatalf("%s: %q", name, value)
 			}
 		}
-		s.send("GET", "/required", header("X-Other", "Bearer "+text)).refused(t, missing)
+		s.send("GET", "/required", header("X-Other", "Bearer "+text)).rejected(t, missing)
 	}
 }
 
 // Where the first source has nothing for us, the next one is asked.
 func TestSourcesPassOn(t *testing.T) {
-	auth := newAuth(t, sources(spots))
+	auth := newAuth(t, sources(sourceCases))
 	s := listen(t, sharedRoutes(auth))
 	text := login(t, auth)
 	query := func(r *http.Request) { r.URL.RawQuery = "jwt=" + text }
@@ -152,7 +152,7 @@ func TestSourcesPassOn(t *testing.T) {
 		"another cookie":  header("Cookie", "jwt2=x; Jwt=x"),
 	} {
 		s.send("GET", "/required", edit, query).passed(t, "admin")
-		s.send("GET", "/required", edit).refused(t, middleware.CodeTokenMissing)
+		s.send("GET", "/required", edit).rejected(t, middleware.CodeTokenMissing)
 		if t.Failed() {
 			t.Fatal(name)
 		}
@@ -161,7 +161,7 @@ func TestSourcesPassOn(t *testing.T) {
 
 // Whatever stands in front of us may have checked the other one.
 func TestSourcesTwiceInOnePlace(t *testing.T) {
-	auth := newAuth(t, sources(spots))
+	auth := newAuth(t, sources(sourceCases))
 	s := listen(t, sharedRoutes(auth))
 	text := login(t, auth)
 	for _, other := range []string{text, "a.b.c", ""} {
@@ -177,7 +177,7 @@ func TestSourcesTwiceInOnePlace(t *testing.T) {
 			"form, broken":  body(form, "jwt="+text+"&a=%zz"),
 		} {
 			for _, path := range []string{"/required", "/optional"} {
-				if s.send("POST", path, edit).refused(t, middleware.CodeBadRequest); t.Failed() {
+				if s.send("POST", path, edit).rejected(t, middleware.CodeBadRequest); t.Failed() {
 					t.Fatalf("%s: a token and %q at %s", name, other, path)
 				}
 			}
@@ -188,7 +188,7 @@ func TestSourcesTwiceInOnePlace(t *testing.T) {
 
 // RFC 6750 §2.3: an answer to a URL with a token in it is for nobody else.
 func TestQueryAnswersArePrivate(t *testing.T) {
-	auth := newAuth(t, sources(spots))
+	auth := newAuth(t, sources(sourceCases))
 	s := listen(t, sharedRoutes(auth))
 	text := login(t, auth)
 	for query, want := range map[string]string{"jwt=" + text: "private", "jwt=a.b.c": "private", "": "", "other=1": ""} {
@@ -200,7 +200,7 @@ func TestQueryAnswersArePrivate(t *testing.T) {
 
 // RFC 6750 §2.3 for both kinds of URL that have a token in them.
 func TestURLAnswersArePrivate(t *testing.T) {
-	auth := newAuth(t, sources(spots))
+	auth := newAuth(t, sources(sourceCases))
 	s := listen(t, sharedRoutes(auth))
 	text := login(t, auth)
 	for path, want := range map[string]string{
@@ -225,16 +225,16 @@ func TestURLAnswersArePrivate(t *testing.T) {
 // Refresh and logout look into the headers that are listed, then into the body, and into nothing else of the list.
 func TestSourcesOfRefreshAndLogout(t *testing.T) {
 	for mode, inMode := range modes {
-		for _, spot := range spots[:5] {
-			for _, path := range takers {
-				auth := newAuth(t, inMode, sources(spots))
+		for _, spot := range sourceCases[:5] {
+			for _, path := range bodyRoutes {
+				auth := newAuth(t, inMode, sources(sourceCases))
 				s := listen(t, sharedRoutes(auth))
-				text := renewable(begin(t, auth, middleware.Identity{}))
+				text := refreshable(issueTokens(t, auth, middleware.Identity{}))
 				r := s.send("POST", path, func(r *http.Request) { spot.put(r, text) })
 				if strings.Contains(spot.name, "header") {
 					r.accepted(t, path)
 				} else {
-					r.refused(t, middleware.CodeTokenMissing)
+					r.rejected(t, middleware.CodeTokenMissing)
 					s.send("POST", path, jsonBody(`{"refresh_token":"`+text+`"}`)).accepted(t, path)
 				}
 				if t.Failed() {
@@ -246,9 +246,9 @@ func TestSourcesOfRefreshAndLogout(t *testing.T) {
 	// Authorization counts only where it is listed.
 	auth := newAuth(t, func(c *middleware.Config) { c.Sources = []middleware.Source{middleware.FromHeader("X-Token", "")} })
 	s := listen(t, sharedRoutes(auth))
-	for _, path := range takers {
-		s.send("POST", path, bearer(login(t, auth))).refused(t, middleware.CodeTokenMissing)
+	for _, path := range bodyRoutes {
+		s.send("POST", path, bearer(login(t, auth))).rejected(t, middleware.CodeTokenMissing)
 		r := s.send("POST", path, func(r *http.Request) { r.Header["X-Token"] = []string{"a.b.c"} }, jsonBody(`{"refresh_token":"`+login(t, auth)+`"}`))
-		r.refused(t, middleware.CodeTokenInvalid)
+		r.rejected(t, middleware.CodeTokenInvalid)
 	}
 }

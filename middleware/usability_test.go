@@ -19,8 +19,8 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// A newcomer is a program with a mistake in it, and what its author sees.
-type newcomer struct {
+// A app is a program with a mistake in it, and what its author sees.
+type app struct {
 	t      *testing.T
 	auth   *middleware.Auth
 	router *gin.Engine
@@ -28,9 +28,9 @@ type newcomer struct {
 	events []middleware.Event
 }
 
-func newNewcomer(t *testing.T, mistake func(*middleware.Config)) *newcomer {
+func newApp(t *testing.T, mistake func(*middleware.Config)) *app {
 	t.Helper()
-	n := &newcomer{t: t, router: gin.New(), log: new(bytes.Buffer)}
+	n := &app{t: t, router: gin.New(), log: new(bytes.Buffer)}
 	config := middleware.Config{
 		Keys:    []middleware.Key{{Algorithm: middleware.HS256, Key: bytes.Repeat([]byte("k"), 32)}},
 		Store:   newMemory(t),
@@ -52,7 +52,7 @@ func newNewcomer(t *testing.T, mistake func(*middleware.Config)) *newcomer {
 	return n
 }
 
-func (n *newcomer) token(id middleware.Identity) middleware.Tokens {
+func (n *app) token(id middleware.Identity) middleware.Tokens {
 	n.t.Helper()
 	tokens, err := n.auth.Issue(n.t.Context(), id)
 	if err != nil {
@@ -61,7 +61,7 @@ func (n *newcomer) token(id middleware.Identity) middleware.Tokens {
 	return tokens
 }
 
-func (n *newcomer) ask(method, path, authorization string) *httptest.ResponseRecorder {
+func (n *app) ask(method, path, authorization string) *httptest.ResponseRecorder {
 	request := httptest.NewRequest(method, path, nil)
 	if authorization != "" {
 		request.Header.Set("Authorization", authorization)
@@ -72,7 +72,7 @@ func (n *newcomer) ask(method, path, authorization string) *httptest.ResponseRec
 }
 
 // reads checks the status of an answer, and that a text has these words.
-func (n *newcomer) reads(answer *httptest.ResponseRecorder, status int, text string, words ...string) {
+func (n *app) reads(answer *httptest.ResponseRecorder, status int, text string, words ...string) {
 	n.t.Helper()
 	if answer.Code != status {
 		n.t.Errorf("the answer is %d %s, want %d", answer.Code, answer.Body, status)
@@ -150,7 +150,7 @@ func TestUsabilityLoginHandler(t *testing.T) {
 			returns(middleware.Identity{Subject: "ann", Claims: gin.H{"photo": strings.Repeat("x", 4096)}}, nil)(c)
 		}, "does not fit into a cookie"},
 	} {
-		n := newNewcomer(t, row.mistake)
+		n := newApp(t, row.mistake)
 		answer := n.ask("POST", "/login", "")
 		n.reads(answer, http.StatusInternalServerError, n.log.String(), row.want)
 		if strings.Contains(answer.Body.String(), row.want) {
@@ -161,7 +161,7 @@ func TestUsabilityLoginHandler(t *testing.T) {
 
 // An error of Authenticate that nobody named means "could not tell": OnEvent has its words.
 func TestUsabilityAuthenticateError(t *testing.T) {
-	n := newNewcomer(t, func(c *middleware.Config) {
+	n := newApp(t, func(c *middleware.Config) {
 		c.Authenticate = func(*gin.Context) (middleware.Identity, error) {
 			return middleware.Identity{}, errors.New("wrong password") // ErrRefused was meant
 		}
@@ -171,7 +171,7 @@ func TestUsabilityAuthenticateError(t *testing.T) {
 }
 
 func TestUsabilityMustClaims(t *testing.T) {
-	n := newNewcomer(t, nothingWrong)
+	n := newApp(t, nothingWrong)
 	n.router.GET("/me", func(c *gin.Context) { c.JSON(http.StatusOK, middleware.MustClaims(c)) })
 	n.reads(n.ask("GET", "/me", ""), http.StatusInternalServerError, n.log.String(), "MustClaims", "put auth.Required() before this handler", "ClaimsFrom")
 }
@@ -184,7 +184,7 @@ func TestUsabilityPanicsAtStart(t *testing.T) {
 		"Allow expects a condition":         func(auth *middleware.Auth) { auth.Allow(nil) },
 		"SetCookies needs Config.Cookie":    func(auth *middleware.Auth) { _ = auth.SetCookies(nil, middleware.Tokens{}) },
 	} {
-		n := newNewcomer(t, func(c *middleware.Config) { c.Pair = true })
+		n := newApp(t, func(c *middleware.Config) { c.Pair = true })
 		func() {
 			defer func() {
 				if text, _ := recover().(string); !strings.HasPrefix(text, "middleware: ") || !strings.Contains(text, want) {
@@ -198,7 +198,7 @@ func TestUsabilityPanicsAtStart(t *testing.T) {
 
 // RefreshHandler behind a guard would work as long as the token lives, and then say "refresh it" at the refresh.
 func TestUsabilityRefreshBehindGuard(t *testing.T) {
-	n := newNewcomer(t, nothingWrong)
+	n := newApp(t, nothingWrong)
 	n.router.POST("/refresh", n.auth.Required(), n.auth.RefreshHandler)
 	answer := n.ask("POST", "/refresh", "Bearer "+n.token(middleware.Identity{Subject: "ann"}).AccessToken)
 	if answer.Code != http.StatusInternalServerError {
@@ -222,7 +222,7 @@ func TestUsabilitySecureCookieOverHTTP(t *testing.T) {
 		{"http://[::1]:8080", "[::1]:8080", false, http.StatusOK},
 		{"", "app.example", false, http.StatusOK},
 	} {
-		n := newNewcomer(t, func(c *middleware.Config) {
+		n := newApp(t, func(c *middleware.Config) {
 			c.Cookie = &middleware.Cookie{Insecure: test.insecure}
 			c.Authenticate = func(*gin.Context) (middleware.Identity, error) { return middleware.Identity{Subject: "ann"}, nil }
 		})
@@ -241,7 +241,7 @@ func TestUsabilitySecureCookieOverHTTP(t *testing.T) {
 
 // Two guards on one route are one: the second one takes the first one's word for who it is.
 func TestUsabilityTwoGuards(t *testing.T) {
-	n := newNewcomer(t, nothingWrong)
+	n := newApp(t, nothingWrong)
 	hello := func(c *gin.Context) { c.String(http.StatusOK, middleware.MustClaims(c).Subject) }
 	group := n.router.Group("/", n.auth.Required())
 	group.GET("/twice", n.auth.Required(), hello)
@@ -261,14 +261,14 @@ func TestUsabilityTwoGuards(t *testing.T) {
 
 // The client learns little of why a token is not valid. The application's author reads it in the event.
 func TestUsabilityWhyNotValid(t *testing.T) {
-	n := newNewcomer(t, func(c *middleware.Config) { c.Pair, c.Issuer = true, "https://a.example" })
+	n := newApp(t, func(c *middleware.Config) { c.Pair, c.Issuer = true, "https://a.example" })
 	n.router.GET("/me", n.auth.Required())
 	n.router.POST("/refresh", n.auth.RefreshHandler)
 	tokens := n.token(middleware.Identity{Subject: "ann"})
-	elsewhere := newNewcomer(t, func(c *middleware.Config) {
+	elsewhere := newApp(t, func(c *middleware.Config) {
 		c.Keys = []middleware.Key{{Algorithm: middleware.HS256, Key: bytes.Repeat([]byte("x"), 32)}}
 	}).token(middleware.Identity{Subject: "ann"})
-	staging := newNewcomer(t, func(c *middleware.Config) { c.Issuer = "https://b.example" }).token(middleware.Identity{Subject: "ann"})
+	staging := newApp(t, func(c *middleware.Config) { c.Issuer = "https://b.example" }).token(middleware.Identity{Subject: "ann"})
 	for why, answer := range map[string]func() *httptest.ResponseRecorder{
 		"the signature does not match":           func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+elsewhere.AccessToken) },
 		"iss is not the configured Issuer":       func() *httptest.ResponseRecorder { return n.ask("GET", "/me", "Bearer "+staging.AccessToken) },

@@ -12,29 +12,29 @@ func TestVerifyOnly(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			issuer, verifier := issuerAndVerifier(t, inMode, noGrace)
 			s := listen(t, sharedRoutes(verifier))
-			tokens := begin(t, issuer, middleware.Identity{})
+			tokens := issueTokens(t, issuer, middleware.Identity{})
 			s.send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
 
 			if _, err := verifier.Issue(t.Context(), middleware.Identity{Subject: "admin"}); err == nil || !strings.Contains(err.Error(), "public keys only") {
 				t.Errorf("Issue: %v, want an error that says why", err)
 			}
-			if _, err := verifier.Refresh(t.Context(), renewable(tokens)); err == nil || !strings.Contains(err.Error(), "public keys only") {
+			if _, err := verifier.Refresh(t.Context(), refreshable(tokens)); err == nil || !strings.Contains(err.Error(), "public keys only") {
 				t.Errorf("Refresh: %v, want an error that says why", err)
 			}
 			for _, path := range []string{"/login?user=admin", "/refresh"} {
-				r := s.send("POST", path, bearer(renewable(tokens)))
-				r.refused(t, middleware.CodeServerError)
+				r := s.send("POST", path, bearer(refreshable(tokens)))
+				r.rejected(t, middleware.CodeServerError)
 			}
-			next := renew(t, issuer, tokens) // R10: nothing was used up
+			next := refreshTokens(t, issuer, tokens) // R10: nothing was used up
 			s.send("GET", "/required", bearer(next.AccessToken)).passed(t, "admin")
 
 			if err := issuer.Logout(t.Context(), next.AccessToken); err != nil {
 				t.Fatal(err)
 			}
-			s.send("GET", "/required", bearer(next.AccessToken)).refused(t, middleware.CodeTokenRevoked)
-			other := begin(t, issuer, middleware.Identity{})
+			s.send("GET", "/required", bearer(next.AccessToken)).rejected(t, middleware.CodeTokenRevoked)
+			other := issueTokens(t, issuer, middleware.Identity{})
 			s.send("POST", "/logout", bearer(other.AccessToken)).accepted(t, "/logout") // a verifier may revoke
-			verifies(t, "R11: logged out at the verifier", issuer, other.AccessToken, middleware.CodeTokenRevoked)
+			wantVerify(t, "R11: logged out at the verifier", issuer, other.AccessToken, middleware.CodeTokenRevoked)
 		})
 	}
 }
@@ -83,12 +83,12 @@ func TestBlindVerifier(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.send("GET", "/required", bearer(text)).passed(t, "admin")
-	s.send("GET", "/required", bearer(text+"A")).refused(t, middleware.CodeTokenInvalid)
+	s.send("GET", "/required", bearer(text+"A")).rejected(t, middleware.CodeTokenInvalid)
 	for _, path := range []string{"/logout", "/logout/all", "/refresh"} {
-		s.send("POST", path, bearer(text)).refused(t, middleware.CodeServerError)
+		s.send("POST", path, bearer(text)).rejected(t, middleware.CodeServerError)
 	}
-	fails(t, "RevokeSubject", blind.RevokeSubject(t.Context(), "admin"), middleware.CodeServerError)
-	fails(t, "RevokeSession", blind.RevokeSession(t.Context(), "sid"), middleware.CodeServerError)
+	wantCode(t, "RevokeSubject", blind.RevokeSubject(t.Context(), "admin"), middleware.CodeServerError)
+	wantCode(t, "RevokeSession", blind.RevokeSession(t.Context(), "sid"), middleware.CodeServerError)
 	if err := blind.SetKeys([]middleware.Key{key}); err == nil {
 		t.Error("R15: an Auth that ignores revocations takes keys that sign")
 	}
