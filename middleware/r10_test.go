@@ -92,8 +92,6 @@ type frozen struct {
 	until time.Time
 }
 
-func (s *frozen) Self() any { return nil } // so that it is asked with Get
-
 func (s *frozen) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if time.Now().Before(s.until) {
 		go func() {

@@ -15,10 +15,10 @@ func TestVerifyOnly(t *testing.T) {
 			tokens := issueTokens(t, issuer, middleware.Identity{})
 			s.send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
 
-			if _, err := verifier.Issue(t.Context(), middleware.Identity{Subject: "admin"}); err == nil || !strings.Contains(err.Error(), "public keys only") {
+			if _, err := verifier.Issue(t.Context(), middleware.Identity{Subject: "admin"}); err == nil || !strings.Contains(err.Error(), "only public keys") {
 				t.Errorf("Issue: %v, want an error that says why", err)
 			}
-			if _, err := verifier.Refresh(t.Context(), refreshable(tokens)); err == nil || !strings.Contains(err.Error(), "public keys only") {
+			if _, err := verifier.Refresh(t.Context(), refreshable(tokens)); err == nil || !strings.Contains(err.Error(), "only public keys") {
 				t.Errorf("Refresh: %v, want an error that says why", err)
 			}
 			for _, path := range []string{"/login?user=admin", "/refresh"} {
@@ -51,8 +51,8 @@ func TestVerifyOnlyConfiguration(t *testing.T) {
 		"public keys, blind":           {[]change{authenticating(nil), keys(public(es)), blind}, nil},
 		"private, then public":         {[]change{keys(es, public(ed))}, nil},
 		"private, a secret, public":    {[]change{keys(es, hs256("old", secret), public(ed))}, nil},
-		"public with Authenticate":     {[]change{keys(public(es))}, []string{"Authenticate", "verifies"}},
-		"public with Reload":           {[]change{authenticating(nil), keys(public(es)), reload}, []string{"Reload", "verifies"}},
+		"public with Authenticate":     {[]change{keys(public(es))}, []string{"Authenticate", "verify-only"}},
+		"public with Reload":           {[]change{authenticating(nil), keys(public(es)), reload}, []string{"Reload", "verify-only"}},
 		"public with both":             {[]change{keys(public(es)), reload}, []string{"Authenticate", "Reload"}},
 		"public without a store":       {[]change{authenticating(nil), keys(public(es)), func(c *middleware.Config) { c.Store = nil }}, []string{"Store is missing"}},
 		"private and blind":            {[]change{keys(es), blind}, []string{"DangerouslyIgnoreRevocation", "public keys"}},
