@@ -18,7 +18,7 @@ func TestDefaults(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := direct(t, routes(auth))
+		s := direct(t, oneTokenRoutes(auth))
 		wait := func(d time.Duration) { <-time.After(d) }
 
 		first := s.send("POST", "/login?user=admin")
@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestRealm(t *testing.T) {
-	s := direct(t, routes(newAuth(t, func(c *middleware.Config) { c.Realm = "my api" })))
+	s := direct(t, oneTokenRoutes(newAuth(t, func(c *middleware.Config) { c.Realm = "my api" })))
 	if got := s.send("GET", "/required").header.Get("WWW-Authenticate"); got != `Bearer realm="my api"` {
 		t.Errorf("the challenge is %q", got)
 	}

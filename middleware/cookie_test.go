@@ -142,7 +142,7 @@ func TestSetCookies(t *testing.T) {
 // In pair mode the access token's cookie refreshes nothing, though it is sent everywhere.
 func TestCookiesOfAPairAreApart(t *testing.T) {
 	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	tokens := issueTokens(t, auth, middleware.Identity{})
 	s.send("POST", "/refresh", header("Cookie", "__Host-access_token="+tokens.AccessToken)).rejected(t, middleware.CodeTokenMissing)
 	s.send("GET", "/required", header("Cookie", "__Host-refresh_token="+tokens.RefreshToken)).rejected(t, middleware.CodeTokenExpired)
@@ -208,7 +208,7 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 		"Reload is down":              {all, refusing(errors.New("down")), nil, "/refresh", nil, middleware.CodeStoreUnavailable, false},
 		"not genuine":                 {all, nil, func(sc *scene) { sc.tokens.AccessToken = "a.b.c" }, "/required", nil, middleware.CodeTokenInvalid, false},
 		"too old":                     {all, nil, late(30 * time.Minute), "/fresh", nil, middleware.CodeLoginTooOld, false},
-		"not allowed":                 {all, nil, nil, "/allow", nil, middleware.CodeForbidden, false},
+		"not allowed":                 {all, nil, nil, "/never", nil, middleware.CodeForbidden, false},
 		"cross origin":                {all, nil, logout, "/required", header("Sec-Fetch-Site", "cross-site"), middleware.CodeCrossOrigin, false},
 		"twice":                       {all, nil, logout, "/required", header("Cookie", "__Host-access_token=x"), middleware.CodeBadRequest, false},
 		"logged out, by header":       {all, nil, logout, "/required", header("Authorization", "Bearer TOKEN"), middleware.CodeTokenRevoked, false},
@@ -311,7 +311,7 @@ func TestCookieComesLast(t *testing.T) {
 func TestInsecureCookies(t *testing.T) {
 	for insecure, want := range map[bool]string{true: "admin", false: "guest"} {
 		auth := newAuth(t, pair, withCookie(middleware.Cookie{Insecure: insecure}))
-		server := httptest.NewServer(sharedRoutes(auth))
+		server := httptest.NewServer(routes(auth))
 		defer server.Close()
 		s := openBrowser(t, server, "http://example.com") // no loopback address: there a jar trusts plain http
 		s.send("POST", "/login?user=admin").cookieAnswer(t)
@@ -343,7 +343,7 @@ func TestCookieDomain(t *testing.T) {
 // Where the browser has dropped the cookie of an access token, the refresh token's shows that a refresh helps.
 func TestPairCookiesWithoutAnAccessTokenAreExpired(t *testing.T) {
 	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
-	s := direct(t, sharedRoutes(auth))
+	s := direct(t, routes(auth))
 	tokens := issueTokens(t, auth, middleware.Identity{})
 	withRefresh := header("Cookie", "__Host-refresh_token="+tokens.RefreshToken)
 	for _, path := range []string{"/required", "/optional", "/fresh"} {
@@ -358,7 +358,7 @@ func TestPairCookiesWithoutAnAccessTokenAreExpired(t *testing.T) {
 // The cookie of an access token lasts as long as the token. A subdomain can plant neither cookie.
 func TestPairCookiesAreOfThisHost(t *testing.T) {
 	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
-	r := direct(t, sharedRoutes(auth)).send("POST", "/login?user=admin")
+	r := direct(t, routes(auth)).send("POST", "/login?user=admin")
 	for i, want := range []string{"__Host-access_token 3600", "__Host-refresh_token 1209600"} {
 		cookie := (&http.Response{Header: r.header}).Cookies()[i]
 		if got := fmt.Sprint(cookie.Name, " ", cookie.MaxAge); got != want || cookie.Path != "/" || cookie.Domain != "" {

@@ -80,7 +80,7 @@ func TestCrossOriginOfOtherCookies(t *testing.T) {
 				c.TrustedOrigins = []string{"https://app.example.org"}
 			}
 		})
-		s := direct(t, routes(auth))
+		s := direct(t, oneTokenRoutes(auth))
 		text := login(t, auth)
 		for name, origin := range origins {
 			for _, path := range []string{"/required", "/optional", "/autorefresh", "/fresh", "/allow"} {

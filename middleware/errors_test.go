@@ -54,9 +54,6 @@ func TestWire(t *testing.T) {
 		"not allowed":                  {code: middleware.CodeForbidden, method: "GET", path: "/never"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if row.change == nil {
-				row.change = func(*middleware.Config) {}
-			}
 			if row.edit == nil {
 				row.edit = func(*http.Request) {}
 			}

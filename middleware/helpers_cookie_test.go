@@ -10,19 +10,11 @@ import (
 	"net/url"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
-
-func init() {
-	wireErrors[middleware.CodeCrossOrigin] = struct {
-		status int
-		kind   string
-	}{http.StatusForbidden, "invalid_request"}
-}
 
 func withCookie(cookie middleware.Cookie) change {
 	return func(c *middleware.Config) { c.Cookie = &cookie }
@@ -30,7 +22,7 @@ func withCookie(cookie middleware.Cookie) change {
 
 func withInsecureCookie(c *middleware.Config) { c.Cookie = &middleware.Cookie{Insecure: true} }
 
-// cookieModes are the modes with the cookie that is refreshed.
+// cookieModes has, for each mode, the name of the cookie with the token that can be refreshed.
 var cookieModes = map[string]struct {
 	change
 	name string
@@ -39,11 +31,11 @@ var cookieModes = map[string]struct {
 	"pair":      {modes["pair"], "__Host-refresh_token"},
 }
 
-// cookieRoutes has AutoRefresh where there is one, and a login that ends in a redirect.
+// cookieRoutes has the mode's routes and /callback, a login that ends in a redirect.
 func cookieRoutes(auth *middleware.Auth, mode string) *gin.Engine {
-	r := sharedRoutes(auth)
+	r := routes(auth)
 	if mode == "one token" {
-		r.Any("/autorefresh", auth.AutoRefresh(time.Minute), whoami)
+		r = oneTokenRoutes(auth)
 	}
 	r.GET("/callback", func(c *gin.Context) {
 		tokens, err := auth.Issue(c.Request.Context(), middleware.Identity{Subject: c.Query("user")})
@@ -60,13 +52,13 @@ func cookieRoutes(auth *middleware.Auth, mode string) *gin.Engine {
 	return r
 }
 
-// A browser keeps cookies.
+// A browser is a client with a cookie jar.
 type browser struct {
 	site
 	jar *cookiejar.Jar
 }
 
-// browse opens a browser on a server that answers for example.com and its subdomains over TLS.
+// browse starts a TLS server for example.com and its subdomains, and a browser for it.
 func browse(t testing.TB, auth *middleware.Auth, mode string) browser {
 	t.Helper()
 	server := httptest.NewTLSServer(cookieRoutes(auth, mode))
@@ -74,7 +66,7 @@ func browse(t testing.TB, auth *middleware.Auth, mode string) browser {
 	return openBrowser(t, server, "https://example.com")
 }
 
-// openBrowser takes every name for the server's.
+// openBrowser returns a browser that connects to the server whatever the host name.
 func openBrowser(t testing.TB, server *httptest.Server, url string) browser {
 	client := server.Client()
 	transport := client.Transport.(*http.Transport)
@@ -89,7 +81,7 @@ func openBrowser(t testing.TB, server *httptest.Server, url string) browser {
 	return browser{site{t: t, url: url, do: client.Do}, jar}
 }
 
-// cookie is what the browser sends to a path by that name.
+// cookie returns the value that the browser sends to the path in the cookie of that name.
 func (b browser) cookie(path, name string) string {
 	for _, cookie := range b.jar.Cookies(must(url.Parse(b.url + path))) {
 		if cookie.Name == name {
@@ -99,27 +91,27 @@ func (b browser) cookie(path, name string) string {
 	return ""
 }
 
-// alter changes a token in the browser.
+// alter changes the value of a cookie in the browser.
 func (b browser) alter(path, name string, alter func(text string) string) {
 	b.t.Helper()
 	u := must(url.Parse(b.url + path))
 	b.jar.SetCookies(u, []*http.Cookie{{Name: name, Value: alter(b.cookie(path, name)), Path: path, Secure: true, MaxAge: 1000}})
 }
 
-// cookieAnswer checks that an answer gives its tokens in cookies alone.
+// cookieAnswer checks that the response has no token in its body.
 func (r reply) cookieAnswer(t testing.TB) {
 	t.Helper()
 	if got := slices.Sorted(maps.Keys(r.fields(t))); r.status != http.StatusOK || !slices.Equal(got, []string{"expires_in", "refresh_expires_in", "token_type"}) {
-		t.Errorf("answer %d %s, want no tokens in the body", r.status, r.body)
+		t.Errorf("response %d %s, want no token in the body", r.status, r.body)
 	}
 	r.notStored(t)
 }
 
-// origins are what browsers say about where a request comes from.
+// origins are the headers by which browsers tell the origin of a request.
 var origins = map[string]struct {
 	headers  map[string]string
 	refused  bool
-	trusting bool // refused, but for TrustedOrigins
+	trusting bool // refused unless TrustedOrigins has the origin
 }{
 	"another site":        {headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, refused: true},
 	"a sibling":           {headers: map[string]string{"Sec-Fetch-Site": "same-site", "Origin": "https://www.example.com"}, refused: true},

@@ -17,21 +17,21 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A site is a router to talk to.
+// A site is a handler and a way to send it requests.
 type site struct {
 	t   testing.TB
 	url string
 	do  func(*http.Request) (*http.Response, error)
 }
 
-// listen serves on a real listener.
+// listen serves the handler on a real listener.
 func listen(t testing.TB, handler http.Handler) site {
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	return site{t: t, url: server.URL, do: server.Client().Do}
 }
 
-// direct calls the handler without a network: for bubbles, and for bytes that no HTTP client sends.
+// direct calls the handler without a network: for synctest bubbles, and for bytes that no HTTP client sends.
 func direct(t testing.TB, handler http.Handler) site {
 	return site{t: t, do: func(r *http.Request) (*http.Response, error) {
 		recorder := httptest.NewRecorder()
@@ -61,49 +61,29 @@ func (s site) send(method, path string, edits ...edit) reply {
 	return reply{status: response.StatusCode, header: response.Header, body: string(text)}
 }
 
-// A testServer is an Auth with all its routes on a real listener, and a login.
+// A testServer is an Auth in one-token mode with its routes on a real listener, and the token of a login.
 type testServer struct {
 	site
 	auth *middleware.Auth
-	text string // the token of admin's login
+	text string // admin's token
 }
 
 func newServer(t *testing.T, changes ...change) testServer {
 	t.Helper()
 	auth := newAuth(t, changes...)
-	return testServer{listen(t, routes(auth)), auth, login(t, auth)}
+	return testServer{listen(t, oneTokenRoutes(auth)), auth, login(t, auth)}
 }
 
-// stillUsable checks that the desk's token is not used up.
+// stillUsable checks that the server's token has not been replaced or revoked.
 func (d testServer) stillUsable(rule string) {
 	d.t.Helper()
 	if r := d.send("POST", "/refresh", bearer(d.text)); r.status != http.StatusOK {
-		d.t.Errorf("%s: the token is used up: %d %s", rule, r.status, r.body)
+		d.t.Errorf("%s: the token can no longer be refreshed: %d %s", rule, r.status, r.body)
 	}
 }
 
-// routes has every handler and every guard once. The guarded handler answers with whom it sees.
+// routes has the handlers and guards of both modes.
 func routes(auth *middleware.Auth) *gin.Engine {
-	r := gin.New()
-	r.POST("/login", auth.LoginHandler)
-	r.POST("/refresh", auth.RefreshHandler)
-	r.POST("/logout", auth.LogoutHandler)
-	r.POST("/logout/all", auth.LogoutAllHandler)
-	for path, guard := range map[string]gin.HandlerFunc{
-		"/required":    auth.Required(),
-		"/optional":    auth.Optional(),
-		"/autorefresh": auth.AutoRefresh(time.Minute),
-		"/fresh":       auth.Fresh(10 * time.Minute),
-		"/allow":       auth.Allow(func(*gin.Context, middleware.Claims) bool { return true }),
-		"/never":       auth.Allow(func(*gin.Context, middleware.Claims) bool { return false }),
-	} {
-		r.Any(path, guard, whoami)
-	}
-	return r
-}
-
-// sharedRoutes has the handlers and the guards of both modes.
-func sharedRoutes(auth *middleware.Auth) *gin.Engine {
 	r := gin.New()
 	for path, handler := range map[string]gin.HandlerFunc{
 		"/login": auth.LoginHandler, "/refresh": auth.RefreshHandler, "/logout": auth.LogoutHandler, "/logout/all": auth.LogoutAllHandler,
@@ -115,24 +95,33 @@ func sharedRoutes(auth *middleware.Auth) *gin.Engine {
 	for path, guard := range guards(auth) {
 		r.Any(path, guard, whoami)
 	}
+	r.Any("/never", auth.Allow(func(*gin.Context, middleware.Claims) bool { return false }), whoami)
 	return r
 }
 
-// guards are those of both modes. /allow is for the role admin.
+// oneTokenRoutes adds AutoRefresh, which pair mode does not have.
+func oneTokenRoutes(auth *middleware.Auth) *gin.Engine {
+	r := routes(auth)
+	r.Any("/autorefresh", auth.AutoRefresh(time.Minute), whoami)
+	return r
+}
+
+// guards are the guards of both modes. /admin requires the role admin.
 func guards(auth *middleware.Auth) map[string]gin.HandlerFunc {
 	return map[string]gin.HandlerFunc{
 		"/required":     auth.Required(),
 		"/in/:jwt/path": auth.Required(),
 		"/optional":     auth.Optional(),
 		"/fresh":        auth.Fresh(10 * time.Minute),
-		"/allow": auth.Allow(func(_ *gin.Context, claims middleware.Claims) bool {
+		"/allow":        auth.Allow(func(*gin.Context, middleware.Claims) bool { return true }),
+		"/admin": auth.Allow(func(_ *gin.Context, claims middleware.Claims) bool {
 			var own struct{ Role string }
 			return claims.Decode(&own) == nil && own.Role == "admin"
 		}),
 	}
 }
 
-// whoami answers with the subject and the token's id, or "guest".
+// whoami answers with the token's subject and id, or with "guest".
 func whoami(c *gin.Context) {
 	claims, ok := middleware.ClaimsFrom(c)
 	if !ok {
@@ -142,7 +131,7 @@ func whoami(c *gin.Context) {
 	c.String(http.StatusOK, claims.Subject+" "+claims.ID)
 }
 
-// tokenRoutes are the requests that take a token.
+// tokenRoutes are the routes that read a token.
 var tokenRoutes = []struct{ method, path string }{
 	{"GET", "/required"},
 	{"GET", "/optional"},
@@ -155,13 +144,13 @@ var tokenRoutes = []struct{ method, path string }{
 	{"POST", "/logout/all"},
 }
 
-// bodyRoutes are the handlers that take a token from more places than the header.
+// bodyRoutes are the handlers that read a token from the body as well.
 var bodyRoutes = []string{"/refresh", "/logout", "/logout/all"}
 
-// An edit completes a request.
+// An edit changes a request before it is sent.
 type edit = func(*http.Request)
 
-// header adds a header.
+// header adds a header line, without canonicalizing the name.
 func header(name, value string) edit {
 	return func(r *http.Request) { r.Header[name] = append(r.Header[name], value) }
 }
@@ -186,7 +175,8 @@ const form = "application/x-www-form-urlencoded"
 
 func jsonBody(text string) edit { return body("application/json", text) }
 
-// insertToken puts the token where TOKEN stands in the header or the body, and what follows "eyJ" where REST does.
+// insertToken replaces TOKEN in the header and the body with the token, and REST with the token without its first
+// three letters, "eyJ".
 func insertToken(text string) edit {
 	replace := strings.NewReplacer("TOKEN", text, "REST", strings.TrimPrefix(text, "eyJ")).Replace
 	return func(r *http.Request) {
@@ -201,36 +191,36 @@ func insertToken(text string) edit {
 	}
 }
 
-// A reply is what the client sees.
+// A reply is the response that the client reads.
 type reply struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// fields reads an answer's members.
+// fields decodes the JSON body.
 func (r reply) fields(t testing.TB) map[string]any {
 	t.Helper()
 	var fields map[string]any
 	d := json.NewDecoder(bytes.NewReader([]byte(r.body)))
 	d.UseNumber()
 	if err := d.Decode(&fields); err != nil {
-		t.Fatalf("%v in the answer %d %q", err, r.status, r.body)
+		t.Fatalf("the response %d %q is not JSON: %v", r.status, r.body, err)
 	}
 	return fields
 }
 
-// token is the one that a login or refresh answered with.
+// token returns the access token in the body of a login or refresh.
 func (r reply) token(t testing.TB) string {
 	t.Helper()
 	text, _ := r.fields(t)["access_token"].(string)
 	if r.status != http.StatusOK || text == "" {
-		t.Fatalf("no token in the answer %d %s", r.status, r.body)
+		t.Fatalf("the response %d %s has no token", r.status, r.body)
 	}
 	return text
 }
 
-// tokens are those of an answer's body or cookies.
+// tokens returns the tokens in the body or the cookies.
 func (r reply) tokens(t testing.TB) middleware.Tokens {
 	t.Helper()
 	fields := r.fields(t)
@@ -241,12 +231,12 @@ func (r reply) tokens(t testing.TB) middleware.Tokens {
 		access, refresh = cookies["access_token"].Value, cookies["refresh_token"].Value
 	}
 	if r.status != http.StatusOK || access == "" {
-		t.Fatalf("no tokens in the answer %d %s %v", r.status, r.body, r.header)
+		t.Fatalf("the response %d %s %v has no tokens", r.status, r.body, r.header)
 	}
 	return middleware.Tokens{AccessToken: access, RefreshToken: refresh}
 }
 
-// cookies are those that an answer sets, by their names without prefix.
+// cookies returns the cookies that the response sets, keyed by name without the prefix __Host- or __Secure-.
 func (r reply) cookies() map[string]http.Cookie {
 	set := map[string]http.Cookie{}
 	for _, cookie := range (&http.Response{Header: r.header}).Cookies() {
@@ -263,11 +253,11 @@ func (r reply) cookies() map[string]http.Cookie {
 func (r reply) passed(t testing.TB, subject string) {
 	t.Helper()
 	if got, _, _ := strings.Cut(r.body, " "); r.status != http.StatusOK || got != subject {
-		t.Errorf("answer %d %q, want it to be %q", r.status, r.body, subject)
+		t.Errorf("response %d %q, want 200 for %q", r.status, r.body, subject)
 	}
 }
 
-// accepts is 200 for a refresh and 204 for both logouts.
+// accepted checks for 200 from a refresh and 204 from a logout.
 func (r reply) accepted(t testing.TB, path string) {
 	t.Helper()
 	want := http.StatusNoContent
@@ -275,18 +265,19 @@ func (r reply) accepted(t testing.TB, path string) {
 		want = http.StatusOK
 	}
 	if r.status != want {
-		t.Errorf("%s answers %d %s, want %d", path, r.status, r.body, want)
+		t.Errorf("%s: response %d %s, want %d", path, r.status, r.body, want)
 	}
 }
 
+// notStored checks that no cache may keep the response.
 func (r reply) notStored(t testing.TB) {
 	t.Helper()
 	if r.header.Get("Cache-Control") != "no-store" || r.header.Get("Pragma") != "no-cache" {
-		t.Errorf("answer %d can be stored: %v", r.status, r.header)
+		t.Errorf("response %d may be cached: %v", r.status, r.header)
 	}
 }
 
-// wireErrors is the table of the wire: what goes with a code.
+// wireErrors has the status and the RFC error type of each code.
 var wireErrors = map[middleware.Code]struct {
 	status int
 	kind   string
@@ -302,24 +293,24 @@ var wireErrors = map[middleware.Code]struct {
 	middleware.CodeInvalidCredentials: {401, "invalid_credentials"},
 	middleware.CodeLoginTooOld:        {401, "insufficient_user_authentication"},
 	middleware.CodeForbidden:          {403, "insufficient_scope"},
+	middleware.CodeCrossOrigin:        {403, "invalid_request"},
 	middleware.CodeStoreUnavailable:   {503, "temporarily_unavailable"},
 	middleware.CodeServerError:        {500, "server_error"},
 }
 
-// rejected checks an answer against the wire's table: status, members and headers, to the letter. The
-// challenge ends with more.
+// rejected checks the status, every member and every header that belong to the code. The challenge must end in more.
 func (r reply) rejected(t testing.TB, code middleware.Code, more ...string) {
 	t.Helper()
 	fields := map[string]any{}
 	if json.Unmarshal([]byte(r.body), &fields) != nil || fields["code"] != string(code) {
-		t.Errorf("answer %d %q, want code %s", r.status, r.body, code)
+		t.Errorf("response %d %q, want code %s", r.status, r.body, code)
 		return
 	}
 	want := wireErrors[code]
 	description, _ := fields["error_description"].(string)
 	members, challenge, retry := []string{"code", "error", "error_description"}, "", ""
 	switch {
-	case want.kind == "": // RFC 6750 §3.1: no error where no token was sent
+	case want.kind == "": // RFC 6750 §3.1: no error code if no token was sent
 		members, challenge = []string{"code", "error_description"}, `Bearer realm="api"`
 	case want.status == http.StatusUnauthorized:
 		challenge = `Bearer realm="api", error="` + want.kind + `", error_description="` + description + `"`
@@ -341,12 +332,12 @@ func (r reply) rejected(t testing.TB, code middleware.Code, more ...string) {
 		{"Content-Type", strings.HasPrefix(r.header.Get("Content-Type"), "application/json")},
 	} {
 		if !c.ok {
-			t.Errorf("%s is not the wire's for %s: %d %s %v", c.what, code, r.status, r.body, r.header)
+			t.Errorf("wrong %s for %s: %d %s %v", c.what, code, r.status, r.body, r.header)
 		}
 	}
 }
 
-// rejectedEverywhere offers a token to every step and every door.
+// rejectedEverywhere presents a token to every step and every route.
 func rejectedEverywhere(t testing.TB, auth *middleware.Auth, site site, text string, code middleware.Code) {
 	t.Helper()
 	for step, call := range steps(auth) {
@@ -354,7 +345,7 @@ func rejectedEverywhere(t testing.TB, auth *middleware.Auth, site site, text str
 			t.Errorf("%s: %v, want %s", step, err, code)
 		}
 	}
-	for _, door := range tokenRoutes {
-		site.send(door.method, door.path, bearer(text)).rejected(t, code)
+	for _, route := range tokenRoutes {
+		site.send(route.method, route.path, bearer(text)).rejected(t, code)
 	}
 }

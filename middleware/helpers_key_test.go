@@ -22,7 +22,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// Keys are made once, as RSA takes its time.
+// Each key is generated once, because RSA is slow.
 var (
 	rsaKey   = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 	shortRSA = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 1024)) })
@@ -32,8 +32,8 @@ var (
 	edKey    = sync.OnceValue(func() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32)) })
 )
 
-// leastSecrets are as short as RFC 7518 §3.2 allows.
-var leastSecrets = map[middleware.Algorithm]int{middleware.HS256: 32, middleware.HS384: 48, middleware.HS512: 64}
+// minSecretSizes are the least sizes that RFC 7518 §3.2 allows.
+var minSecretSizes = map[middleware.Algorithm]int{middleware.HS256: 32, middleware.HS384: 48, middleware.HS512: 64}
 
 // signers has a key for each algorithm.
 func signers() map[middleware.Algorithm]middleware.Key {
@@ -45,13 +45,13 @@ func signers() map[middleware.Algorithm]middleware.Key {
 	} {
 		all[alg] = middleware.Key{Algorithm: alg, Key: key}
 	}
-	for alg, size := range leastSecrets {
+	for alg, size := range minSecretSizes {
 		all[alg] = middleware.Key{Algorithm: alg, Key: bytes.Repeat([]byte("s"), size)}
 	}
 	return all
 }
 
-// public is the key without what signs.
+// public returns the public half of a key.
 func public(k middleware.Key) middleware.Key {
 	k.Key = k.Key.(crypto.Signer).Public()
 	return k
@@ -70,17 +70,17 @@ func verifiedByGolangJWT(t *testing.T, text string, key middleware.Key) {
 	_, err := jwt.Parse(text, func(*jwt.Token) (any, error) { return opening, nil }, jwt.WithJSONNumber(),
 		jwt.WithValidMethods([]string{string(key.Algorithm)}), jwt.WithStrictDecoding(), jwt.WithExpirationRequired(), jwt.WithSubject("admin"))
 	if err != nil {
-		t.Errorf("golang-jwt refuses our %s token: %v", key.Algorithm, err)
+		t.Errorf("golang-jwt rejects a %s token: %v", key.Algorithm, err)
 	}
 }
 
-// jwk is a member of a JWK Set as another party reads it.
+// jwk is one key of a JWK Set, as another party reads it.
 type jwk map[string]string
 
-// publishedKeys are the keys at the JWKS endpoint.
+// publishedKeys returns the keys that JWKSHandler publishes.
 func publishedKeys(t *testing.T, auth *middleware.Auth) []jwk {
 	t.Helper()
-	r := listen(t, sharedRoutes(auth)).send("GET", "/jwks.json")
+	r := listen(t, routes(auth)).send("GET", "/jwks.json")
 	var set struct{ Keys []jwk }
 	if err := json.Unmarshal([]byte(r.body), &set); err != nil || r.status != http.StatusOK || r.header.Get("Content-Type") != "application/jwk-set+json" ||
 		r.header.Get("Cache-Control") != "public, max-age=300" {
@@ -92,7 +92,7 @@ func publishedKeys(t *testing.T, auth *middleware.Auth) []jwk {
 	return set.Keys
 }
 
-// rebuilt is a key made of nothing but its JWK, as another party would do it (RFC 7518 §6, RFC 8037 §2).
+// rebuilt builds the public key from the JWK alone, as another party would (RFC 7518 §6, RFC 8037 §2).
 func (k jwk) rebuilt(t *testing.T) any {
 	t.Helper()
 	octets := func(name string, size int) []byte {
@@ -113,11 +113,11 @@ func (k jwk) rebuilt(t *testing.T) any {
 	case "OKP":
 		return ed25519.PublicKey(octets("x", ed25519.PublicKeySize))
 	}
-	t.Fatalf("a JWK of the kind %q", k["kty"])
+	t.Fatalf("unknown JWK type %q", k["kty"])
 	return nil
 }
 
-// issuer is an Auth that signs with the key, and verifier one that has its public half and shares the store.
+// issuerAndVerifier returns an Auth with a private key, and a verify-only Auth with its public half and the same store.
 func issuerAndVerifier(t *testing.T, changes ...change) (issuer, verifier *middleware.Auth) {
 	t.Helper()
 	memory := newMemory(t)

@@ -10,12 +10,13 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// faulty is a blacklist with a driver that can fail. It is no Peeker.
+// faulty is a store whose calls can fail. It embeds the interface Store, so it is no Peeker.
 type faulty struct {
 	middleware.Store
 	fault atomic.Pointer[fault]
 }
 
+// fault replaces the result of Get, and decides whether a swap is passed on. A nil function changes nothing.
 type fault struct {
 	get  func(ctx context.Context, values []string) ([]string, error)
 	swap func(ctx context.Context) (bool, error)
@@ -46,14 +47,14 @@ func failingSwap(context.Context) (bool, error) { return false, errDriver }
 
 func refusingSwap(context.Context) (bool, error) { return false, nil }
 
-// answering gives each key of a Get the same value.
+// answering returns the same value for every key of a Get.
 func answering(value string) *fault {
 	return &fault{get: func(_ context.Context, values []string) ([]string, error) {
 		return slices.Repeat([]string{value}, len(values)), nil
 	}}
 }
 
-// lateGet answers each read late, with what it saw at once.
+// lateGet returns from Get late, with the values that it read at once.
 type lateGet struct {
 	middleware.Store
 	lag time.Duration
@@ -65,11 +66,7 @@ func (s *lateGet) Get(ctx context.Context, keys ...string) ([]string, error) {
 	return values, err
 }
 
-func (s *lateGet) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
-}
-
-// lateSwap takes a moment for each swap.
+// lateSwap waits before each swap.
 type lateSwap struct {
 	middleware.Store
 	late time.Duration

@@ -18,18 +18,31 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
+// The black-box tests are in package middleware_test. A test for a rule of docs/model.md is in r<rule>_test.go. Every
+// other file is named after what it tests. Their helpers, in short:
+//
+//   - helpers_test.go: newAuth makes an Auth from a valid Config and changes to it. issueTokens, refreshTokens, verify
+//     and the like are steps that must succeed. wantCode, wantVerify, wantRefresh and wantDead state an expectation.
+//     eachMode, inBothModes and inPairMode run a test in a synctest bubble.
+//   - helpers_http_test.go: send a request to a site, and check its reply with passed, accepted or rejected.
+//   - helpers_token_test.go: tokens that a test forges, or dates back with aged.
+//   - helpers_cookie_test.go: a browser with a cookie jar. helpers_key_test.go: a key of every kind.
+//   - helpers_store_test.go: stores that fail or are slow.
+
 func init() { gin.SetMode(gin.TestMode) }
 
-// secret signs in every test that does not bring a key of its own.
+// secret is the key of every test that does not set another.
 var secret = []byte("this secret has 32 bytes or more.")
 
 func hs256(id string, secret []byte) middleware.Key {
 	return middleware.Key{ID: id, Algorithm: middleware.HS256, Key: secret}
 }
 
+// A change edits a Config.
 type change = func(*middleware.Config)
 
-// newConfig is a configuration without mistakes: /login takes whoever gives a name.
+// newConfig returns a valid Config with the changes, of which nil is none. A login needs no password, only the query
+// parameter user.
 func newConfig(t testing.TB, changes ...change) middleware.Config {
 	t.Helper()
 	config := middleware.Config{
@@ -40,7 +53,9 @@ func newConfig(t testing.TB, changes ...change) middleware.Config {
 		},
 	}
 	for _, change := range changes {
-		change(&config)
+		if change != nil {
+			change(&config)
+		}
 	}
 	return config
 }
@@ -51,8 +66,8 @@ func newMemory(t testing.TB) *store.Memory {
 	return memory
 }
 
-// withoutSweeper stops the sweeper of the default store, which runs once a minute also in a synctest bubble. The store
-// goes on to forget expired records. Tests that let days pass in a bubble use it first of all changes.
+// withoutSweeper stops the sweeper of the default store. The sweeper runs once a minute, also in a synctest bubble, so
+// a test that lets days pass in a bubble would be slow. It must be the first change.
 func withoutSweeper(c *middleware.Config) { _ = c.Store.(*store.Memory).Close() }
 
 func newAuth(t testing.TB, changes ...change) *middleware.Auth {
@@ -72,14 +87,14 @@ func noGrace(c *middleware.Config) { c.Grace = -1 }
 
 func pair(c *middleware.Config) { c.Pair = true }
 
-// modes are what a login can return.
+// modes has the change for each mode.
 var modes = map[string]change{"one token": func(*middleware.Config) {}, "pair": pair}
 
 func authenticating(authenticate func(*gin.Context) (middleware.Identity, error)) change {
 	return func(c *middleware.Config) { c.Authenticate = authenticate }
 }
 
-// login issues a token to admin without HTTP.
+// login returns a token for admin, without HTTP.
 func login(t testing.TB, auth *middleware.Auth) string {
 	t.Helper()
 	return issue(t, auth, middleware.Identity{Subject: "admin"})
@@ -124,7 +139,7 @@ func issueTokens(t testing.TB, auth *middleware.Auth, id middleware.Identity) mi
 	return tokens
 }
 
-// refreshable is the token that is swapped.
+// refreshable returns the token that can be refreshed.
 func refreshable(tokens middleware.Tokens) string {
 	if tokens.RefreshToken != "" {
 		return tokens.RefreshToken
@@ -141,13 +156,13 @@ func refreshTokens(t testing.TB, auth *middleware.Auth, tokens middleware.Tokens
 	return next
 }
 
-// hasCode reports whether a step failed with the code, and the status that goes with it.
+// hasCode reports whether a step failed with the code and its status.
 func hasCode(err error, code middleware.Code) bool {
 	var e *middleware.Error
 	return errors.As(err, &e) && e.Code == code && e.Status == wireErrors[code].status
 }
 
-// wantCode checks the code that a step failed with, "" for success.
+// wantCode checks the code of a step's error. The empty code means success.
 func wantCode(t testing.TB, what string, err error, code middleware.Code) {
 	t.Helper()
 	if code == "" && err != nil || code != "" && !hasCode(err, code) {
@@ -158,27 +173,27 @@ func wantCode(t testing.TB, what string, err error, code middleware.Code) {
 func wantVerify(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
 	t.Helper()
 	_, err := auth.Verify(t.Context(), text)
-	wantCode(t, what+", verified", err, code)
+	wantCode(t, what+": verify", err, code)
 }
 
 func wantRefresh(t testing.TB, what string, auth *middleware.Auth, text string, code middleware.Code) {
 	t.Helper()
 	_, err := auth.Refresh(t.Context(), text)
-	wantCode(t, what+", refreshed", err, code)
+	wantCode(t, what+": refresh", err, code)
 }
 
-// wantDead checks that neither token of an answer is good for anything.
+// wantDead checks that the tokens can neither be used nor refreshed.
 func wantDead(t testing.TB, what string, auth *middleware.Auth, tokens middleware.Tokens) {
 	t.Helper()
 	if _, err := auth.Verify(t.Context(), tokens.AccessToken); err == nil {
-		t.Errorf("%s: the access token passes", what)
+		t.Errorf("%s: the access token is accepted", what)
 	}
 	if _, err := auth.Refresh(t.Context(), refreshable(tokens)); err == nil {
 		t.Errorf("%s: the session can be refreshed", what)
 	}
 }
 
-// steps are the ways to present a token without HTTP.
+// steps are the steps that take a token.
 func steps(auth *middleware.Auth) map[string]func(ctx context.Context, text string) error {
 	return map[string]func(ctx context.Context, text string) error{
 		"Verify":  func(ctx context.Context, text string) error { _, err := auth.Verify(ctx, text); return err },
@@ -187,8 +202,8 @@ func steps(auth *middleware.Auth) map[string]func(ctx context.Context, text stri
 	}
 }
 
-// eachMode runs a test in a bubble for both modes: servers made by server share one memory, with a ttl of one minute
-// and a window of one hour.
+// eachMode runs a test in a synctest bubble, once for each mode. The servers that server makes share a store. TTL is one
+// minute and RefreshTTL one hour.
 func eachMode(t *testing.T, test func(t *testing.T, server func(changes ...change) *middleware.Auth)) {
 	t.Helper()
 	for name, mode := range modes {
@@ -205,7 +220,8 @@ func eachMode(t *testing.T, test func(t *testing.T, server func(changes ...chang
 	}
 }
 
-// inPairMode runs a test in a bubble, with two servers on one store: ttl 1 minute, refresh window 1 hour.
+// inPairMode runs a test in a synctest bubble, with two servers in pair mode that share a store. TTL is one minute and
+// RefreshTTL one hour.
 func inPairMode(t *testing.T, test func(t *testing.T, auth, other *middleware.Auth), changes ...change) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -215,26 +231,19 @@ func inPairMode(t *testing.T, test func(t *testing.T, auth, other *middleware.Au
 	})
 }
 
-func inBothModes(t *testing.T, name string, play func(t *testing.T, auth *middleware.Auth, s site), changes ...change) {
-	for mode, inMode := range modes {
-		t.Run(name+", "+mode, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				auth := newAuth(t, inMode, func(c *middleware.Config) {
-					c.TTL, c.RefreshTTL = time.Minute, time.Hour
-					for _, change := range changes {
-						if change != nil {
-							change(c)
-						}
-					}
-				})
-				play(t, auth, direct(t, sharedRoutes(auth)))
-			})
-		})
-	}
+// inBothModes is eachMode for a test of one server and its routes.
+func inBothModes(t *testing.T, test func(t *testing.T, auth *middleware.Auth, s site), changes ...change) {
+	t.Helper()
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server(changes...)
+		test(t, auth, direct(t, routes(auth)))
+	})
 }
 
+// wait lets time pass in a synctest bubble.
 func wait(d time.Duration) { <-time.After(d) }
 
+// rounds returns how often a test repeats itself: full with GINREFRESH_FULL=1, as in the gate, otherwise short.
 func rounds(short, full int) int {
 	if os.Getenv("GINREFRESH_FULL") != "" {
 		return full
@@ -242,10 +251,10 @@ func rounds(short, full int) int {
 	return short
 }
 
-// reloader is a Reload whose answer can be changed while the server runs.
+// reloader has a Reload whose result can be changed while the server runs.
 type reloader struct {
 	answer atomic.Pointer[reloaded]
-	asked  atomic.Value
+	asked  atomic.Value // the last subject
 }
 
 type reloaded struct {
@@ -259,10 +268,9 @@ func (r *reloader) reload(_ context.Context, claims middleware.Claims) (any, err
 	return answer.claims, answer.err
 }
 
-// A reload is a refresh's second opinion; it can be changed while the server runs.
 func reloading(r *reloader) change { return func(c *middleware.Config) { c.Reload = r.reload } }
 
-// slowReload takes a while for each refresh.
+// slowReload sets a Reload that takes the given time.
 func slowReload(d time.Duration) change {
 	return func(c *middleware.Config) {
 		c.Reload = func(context.Context, middleware.Claims) (any, error) {
@@ -272,7 +280,7 @@ func slowReload(d time.Duration) change {
 	}
 }
 
-// eventLog collects events.
+// eventLog collects the events of OnEvent.
 type eventLog struct {
 	mu     sync.Mutex
 	events []middleware.Event
@@ -284,7 +292,7 @@ func (j *eventLog) record(_ context.Context, e middleware.Event) {
 	j.events = append(j.events, e)
 }
 
-// take takes out what was written.
+// take returns the events since the last call.
 func (j *eventLog) take() []middleware.Event {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -293,7 +301,7 @@ func (j *eventLog) take() []middleware.Event {
 	return events
 }
 
-// mustPanic checks that a mistake in the program is told at once, by whom and what to do.
+// mustPanic checks that a call panics with a message from this package that contains the words.
 func mustPanic(t *testing.T, name string, call func(), words ...string) {
 	t.Helper()
 	defer func() {
@@ -301,14 +309,14 @@ func mustPanic(t *testing.T, name string, call func(), words ...string) {
 		text := fmt.Sprint(recover())
 		for _, word := range append(words, "middleware: ") {
 			if !strings.Contains(text, word) {
-				t.Errorf("%s panics with %q, want %q in it", name, text, word)
+				t.Errorf("%s panics with %q, want %q in the message", name, text, word)
 			}
 		}
 	}()
 	call()
 }
 
-// errorTexts is the text of an error and of all that is behind it.
+// errorTexts formats an error and every error that it wraps.
 func errorTexts(err error) (texts []string) {
 	for ; err != nil; err = errors.Unwrap(err) {
 		texts = append(texts, fmt.Sprintf("%v %+v %#v", err, err, err))
@@ -316,17 +324,17 @@ func errorTexts(err error) (texts []string) {
 	return texts
 }
 
-// wantNoSecret checks that a text shows no part of a token that would help anybody, and no key.
+// wantNoSecret checks that a text contains neither the key nor the payload or signature of a token.
 func wantNoSecret(t *testing.T, text string, tokens ...string) {
 	t.Helper()
 	for _, token := range tokens {
 		parts := strings.Split(token, ".")
 		if len(parts) == 3 && (strings.Contains(text, parts[1]) || strings.Contains(text, parts[2])) {
-			t.Errorf("a token shows in %s", text)
+			t.Errorf("the text shows a token: %s", text)
 		}
 	}
 	if strings.Contains(text, string(secret)) {
-		t.Errorf("the key shows in %s", text)
+		t.Errorf("the text shows the key: %s", text)
 	}
 }
 

@@ -20,23 +20,25 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// ourHeader is the header of a token that secret signs.
 const ourHeader = `{"alg":"HS256","typ":"JWT"}`
 
+// segment encodes a part of a token.
 func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// signHMAC signs two segments as they are.
+// signHMAC appends the signature to two segments, which it does not encode.
 func signHMAC(newHash func() hash.Hash, key []byte, header, payload string) string {
 	mac := hmac.New(newHash, key)
 	_, _ = io.WriteString(mac, header+"."+payload)
 	return header + "." + payload + "." + segment(string(mac.Sum(nil)))
 }
 
-// forge signs any header and payload with the genuine secret.
+// forge signs any header and payload with secret.
 func forge(header, payload string) string {
 	return signHMAC(sha256.New, secret, segment(header), segment(payload))
 }
 
-// members are a payload's, as JSON.
+// members maps the names of a payload's members to their values in JSON.
 type members map[string]string
 
 func membersOf(t testing.TB, text string) members {
@@ -68,7 +70,7 @@ func (m members) without(name string) members {
 	return m
 }
 
-// object writes the members in the order of their names, and then more as it is.
+// object returns the payload: the members sorted by name, then more, which it does not escape.
 func (m members) object(more ...string) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -77,16 +79,16 @@ func (m members) object(more ...string) string {
 	return "{" + strings.Join(append(all, more...), ",") + "}"
 }
 
-// integer reads a date of a payload.
+// integer returns the value of a date.
 func (m members) integer(name string) int64 {
 	n, _ := strconv.ParseInt(m[name], 10, 64)
 	return n
 }
 
-// sid is the session's id, without the quotes.
+// sid returns the session id without quotes.
 func (m members) sid() string { return strings.Trim(m["sid"], `"`) }
 
-// headerOf reads a token's header.
+// headerOf decodes a token's header.
 func headerOf(t testing.TB, text string) map[string]any {
 	t.Helper()
 	head, _, _ := strings.Cut(text, ".")
@@ -105,7 +107,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// aged is the token as it would be if its session had begun that much earlier.
+// aged returns the token as it would be if its session had begun that much earlier.
 func aged(t testing.TB, text string, age time.Duration) string {
 	t.Helper()
 	m := membersOf(t, text)
@@ -123,16 +125,17 @@ func aged(t testing.TB, text string, age time.Duration) string {
 	return forgeLike(text, m)
 }
 
-// forgeLike is a token with its own header and other members.
+// forgeLike signs a token with the header of text and other members.
 func forgeLike(text string, m members) string {
 	head, _, _ := strings.Cut(text, ".")
 	return signHMAC(sha256.New, secret, head, segment(m.object()))
 }
 
-// almostExpired leaves a token of one hour 30 seconds to live, less than AutoRefresh's minute.
+// almostExpired is the age at which a token with a TTL of one hour has 30 seconds left. /autorefresh refreshes in the
+// last minute.
 const almostExpired = time.Hour - 30*time.Second
 
-// A forger offers changed tokens to an Auth.
+// A forger presents forged tokens to an Auth.
 type forger struct {
 	*testing.T
 	auth    *middleware.Auth
@@ -145,13 +148,14 @@ func newForger(t *testing.T, changes ...change) forger {
 	t.Helper()
 	auth := newAuth(t, changes...)
 	genuine := login(t, auth)
-	for range 3 { // a token that was seen before may be remembered: that must not open the door to its likes
+	for range 3 { // so that the token is in the token cache, which must not let a similar token in
 		verify(t, auth, genuine)
 	}
-	return forger{t, auth, direct(t, routes(auth)), genuine, membersOf(t, genuine)}
+	return forger{t, auth, direct(t, oneTokenRoutes(auth)), genuine, membersOf(t, genuine)}
 }
 
-// rejects offers forgeries by name. None may be accepted anywhere, and the genuine token must be none the worse.
+// rejects checks that every step and route rejects the forgeries, and that the genuine token is still usable. The map's
+// keys are their names.
 func (f forger) rejects(rule string, forgeries map[string]string) {
 	f.Helper()
 	for name, text := range forgeries {
@@ -167,18 +171,19 @@ func (f forger) rejects(rule string, forgeries map[string]string) {
 	verify(f, f.auth, refresh(f, f.auth, f.genuine))
 }
 
-// accepts is the other side: without it a table of refusals could refuse for a reason of its own.
+// accepts checks that Verify accepts the tokens. It shows that the forgeries of rejects are rejected for their defect,
+// not because every forged token is.
 func (f forger) accepts(rule string, tokens map[string]string) {
 	f.Helper()
 	for name, text := range tokens {
 		claims, err := f.auth.Verify(f.Context(), text)
 		if err != nil || claims.Subject != "admin" {
-			f.Errorf("%s: %s: %v, subject %q, want it to be accepted", rule, name, err, claims.Subject)
+			f.Errorf("%s: %s: error %v and subject %q, want success for admin", rule, name, err, claims.Subject)
 		}
 	}
 }
 
-// forgeAll signs each payload, or each header where the payload is the same.
+// forgeAll forges a token from each of the texts.
 func forgeAll(texts map[string]string, forge func(text string) string) map[string]string {
 	forged := map[string]string{}
 	for name, text := range texts {
@@ -189,6 +194,7 @@ func forgeAll(texts map[string]string, forge func(text string) string) map[strin
 
 func forgePayload(payload string) string { return forge(ourHeader, payload) }
 
+// numbered returns n members of the application.
 func numbered(n int) []string {
 	var all []string
 	for i := range n {
@@ -197,9 +203,10 @@ func numbered(n int) []string {
 	return all
 }
 
+// maxToken is the largest size of a token (R1).
 const maxToken = 8 << 10
 
-// notDates are no NumericDate that could be meant (RFC 7519 §2).
+// notDates are not usable as NumericDate (RFC 7519 §2).
 var notDates = map[string]string{
 	"null":         `null`,
 	"true":         `true`,
@@ -214,13 +221,13 @@ var notDates = map[string]string{
 	"beyond float": `1e400`,
 }
 
-// zeros are read as "no exp" by some libraries.
+// zeros mean "no exp" to some libraries.
 var zeros = map[string]string{"zero": `0`, "minus zero": `-0`, "0.0": `0.0`, "half a second": `0.5`, "zero e": `0e9`}
 
-// notStrings cannot be a name or an id.
+// notStrings are not usable as a subject or an id.
 var notStrings = map[string]string{"null": `null`, "a number": `1`, "a list": `["admin"]`, "an object": `{"a":"admin"}`, "false": `false`, "empty": `""`}
 
-// appClaims is a set of claims that is hard to carry.
+// appClaims are claims of an application with every kind of value that JSON libraries get wrong.
 type appClaims struct {
 	Large    int64           `json:"large"`
 	Larger   uint64          `json:"larger"`
@@ -244,7 +251,7 @@ var trickyClaims = appClaims{
 	List:   []string{}, Raw: json.RawMessage(`{"b":1,"a":2.50}`), Odd: 1,
 }
 
-// jsonOf is what encoding/json makes of claims, an empty object of nothing.
+// jsonOf returns the claims as encoding/json writes them, and {} for nil.
 func jsonOf(t testing.TB, claims any) []byte {
 	t.Helper()
 	object, err := json.Marshal(claims)
@@ -275,4 +282,5 @@ func decodedClaims(t testing.TB, claims middleware.Claims) (v any) {
 	return v
 }
 
+// reservedNames are the claims that only this package may set.
 var reservedNames = []string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp"}

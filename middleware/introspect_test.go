@@ -23,7 +23,7 @@ func TestIntrospect(t *testing.T) {
 				auth := newAuth(t, inMode, noGrace, func(c *middleware.Config) {
 					c.TTL, c.RefreshTTL, c.Issuer, c.Audience = time.Minute, time.Hour, "https://we.example", "api"
 				})
-				s := direct(t, sharedRoutes(auth))
+				s := direct(t, routes(auth))
 				first := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "active_since": 2000}})
 				for _, text := range []string{first.AccessToken, refreshable(first)} {
 					fields := wantActive(t, s, text)
@@ -95,14 +95,14 @@ func wantInactive(t *testing.T, what string, s site, text string) {
 // A refresh token of pair mode is no token of one-token mode.
 func TestIntrospectAcrossModes(t *testing.T) {
 	single := newAuth(t)
-	wantInactive(t, "a pair's refresh token in one-token mode", direct(t, sharedRoutes(single)), issueTokens(t, newAuth(t, pair), middleware.Identity{}).RefreshToken)
+	wantInactive(t, "a pair's refresh token in one-token mode", direct(t, routes(single)), issueTokens(t, newAuth(t, pair), middleware.Identity{}).RefreshToken)
 }
 
 // No claim of the application can say that a token is active, or of another type.
 func TestIntrospectionMembersAreNotClaims(t *testing.T) {
 	for mode, inMode := range modes {
 		auth := newAuth(t, inMode)
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"active": false, "token_type": "N_A", "scope": "read", "client_id": "app", "username": "Admin"}})
 		for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
 			fields := wantActive(t, s, text)
@@ -122,7 +122,7 @@ func TestIntrospectionMembersAreNotClaims(t *testing.T) {
 func TestIntrospectionOfRefreshTokensNeedsTheHint(t *testing.T) {
 	for mode, inMode := range modes {
 		auth := newAuth(t, inMode, noGrace)
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"token_type": "Bearer"}})
 		for hint, edit := range map[string]func(text string) edit{
 			"":                       func(text string) edit { return body(form, "token="+text) },
@@ -172,7 +172,7 @@ func TestIntrospectionHintIsReadStrictly(t *testing.T) {
 		"JSON, null":     func(text string) edit { return jsonBody(`{"token":"` + text + `","token_type_hint":null}`) },
 	} {
 		auth := newAuth(t, pair)
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		tokens := issueTokens(t, auth, middleware.Identity{})
 		s.send("POST", "/introspect", edit(tokens.RefreshToken)).rejected(t, middleware.CodeBadRequest)
 		if r := s.send("POST", "/revoke", edit(tokens.RefreshToken)); r.status != http.StatusOK {

@@ -56,7 +56,7 @@ func TestJWKS(t *testing.T) {
 	if listed := publishedKeys(t, newAuth(t)); len(listed) != 0 {
 		t.Errorf("a secret is published: %v", listed)
 	}
-	body := listen(t, sharedRoutes(newAuth(t, keys(all...)))).send("GET", "/jwks.json").body
+	body := listen(t, routes(newAuth(t, keys(all...)))).send("GET", "/jwks.json").body
 	for name, private := range map[string][]byte{
 		"RSA d": rsaKey().D.Bytes(), "RSA p": rsaKey().Primes[0].Bytes(), "RSA q": rsaKey().Primes[1].Bytes(),
 		"P-256": must(p256().Bytes()), "Ed25519": edKey().Seed(), "secret": bytes.Repeat([]byte("s"), 32),

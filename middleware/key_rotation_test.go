@@ -20,7 +20,7 @@ func TestSetKeysRotation(t *testing.T) {
 	for mode, inMode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			auth := newAuth(t, inMode, keys(old))
-			s := listen(t, sharedRoutes(auth))
+			s := listen(t, routes(auth))
 			set := func(keys ...middleware.Key) {
 				t.Helper()
 				if err := auth.SetKeys(keys); err != nil {

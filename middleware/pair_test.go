@@ -17,7 +17,7 @@ import (
 func TestPairStory(t *testing.T) {
 	const ttl = time.Minute
 	auth := newAuth(t, pair, func(c *middleware.Config) { c.TTL = ttl })
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 
 	r := s.send("POST", "/login?user=admin")
 	r.notStored(t)
@@ -78,7 +78,7 @@ func TestPairRefreshFromEverywhere(t *testing.T) {
 	for place, at := range refreshPlaces {
 		t.Run(place, func(t *testing.T) {
 			auth := newAuth(t, pair, noGrace, allowPlace(place))
-			s := listen(t, sharedRoutes(auth))
+			s := listen(t, routes(auth))
 			tokens := s.send("POST", "/login?user=admin").tokens(t)
 			for range 3 {
 				next := s.send("POST", "/refresh", at(tokens.RefreshToken)).tokens(t)
@@ -99,7 +99,7 @@ func TestBothModes(t *testing.T) {
 	const max600 = `, max_age="600"`
 	for name, row := range map[string]struct {
 		change change
-		play   func(t *testing.T, auth *middleware.Auth, s site)
+		test   func(t *testing.T, auth *middleware.Auth, s site)
 	}{
 		"Fresh": {nil, func(t *testing.T, auth *middleware.Auth, s site) {
 			tokens := issueTokens(t, auth, middleware.Identity{})
@@ -115,7 +115,7 @@ func TestBothModes(t *testing.T) {
 			for role, allowed := range map[string]bool{"admin": true, "user": false} {
 				tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": role}})
 				for range 2 {
-					if r := s.send("GET", "/allow", bearer(tokens.AccessToken)); allowed {
+					if r := s.send("GET", "/admin", bearer(tokens.AccessToken)); allowed {
 						r.passed(t, "admin")
 					} else {
 						r.rejected(t, middleware.CodeForbidden)
@@ -186,7 +186,7 @@ func TestBothModes(t *testing.T) {
 			}
 		}},
 	} {
-		inBothModes(t, name, row.play, row.change)
+		t.Run(name, func(t *testing.T) { inBothModes(t, row.test, row.change) })
 	}
 }
 

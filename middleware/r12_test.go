@@ -43,7 +43,7 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 				if !sameServer {
 					revoking = newAuth(t, with)
 				}
-				s := direct(t, routes(auth))
+				s := direct(t, oneTokenRoutes(auth))
 				var answer reply
 				var wg sync.WaitGroup
 				wg.Go(func() { answer = s.send("POST", "/login?password=old") })
@@ -74,7 +74,7 @@ func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
 		slow := newAuth(t, func(c *middleware.Config) {
 			c.Store, c.StoreTimeout = &lateSwap{memory, 2 * time.Second}, 5*time.Second
 		})
-		s := direct(t, routes(auth))
+		s := direct(t, oneTokenRoutes(auth))
 		var answer reply
 		var wg sync.WaitGroup
 		wg.Go(func() { answer = s.send("POST", "/login?password=old") })
@@ -116,7 +116,7 @@ func (d *passwordDB) authenticate(c *gin.Context) (middleware.Identity, error) {
 func TestR12ALoginRightAfterARevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := newAuth(t)
-		s := direct(t, routes(auth))
+		s := direct(t, oneTokenRoutes(auth))
 		for range 3 {
 			if err := auth.RevokeSubject(t.Context(), "admin"); err != nil {
 				t.Fatal(err)
@@ -136,7 +136,7 @@ func TestR12PairLogoutAll(t *testing.T) {
 			inPairMode(t, func(t *testing.T, auth, other *middleware.Auth) {
 				mine, elsewhere := issueTokens(t, auth, middleware.Identity{}), issueTokens(t, other, middleware.Identity{})
 				alice := issueTokens(t, auth, middleware.Identity{Subject: "alice"})
-				s := direct(t, sharedRoutes(auth))
+				s := direct(t, routes(auth))
 				s.send("POST", "/logout/all", bearer(with(mine))).accepted(t, "/logout/all")
 				for _, tokens := range []middleware.Tokens{mine, elsewhere} {
 					wantVerify(t, "R12", other, tokens.AccessToken, middleware.CodeTokenRevoked)
@@ -151,7 +151,7 @@ func TestR12PairLogoutAll(t *testing.T) {
 	inPairMode(t, func(t *testing.T, auth, _ *middleware.Auth) {
 		tokens := issueTokens(t, auth, middleware.Identity{})
 		wait(time.Minute)
-		s := direct(t, sharedRoutes(auth))
+		s := direct(t, routes(auth))
 		s.send("POST", "/logout/all", bearer(tokens.AccessToken)).rejected(t, middleware.CodeTokenExpired)
 		s.send("POST", "/logout/all", bearer(tokens.RefreshToken)).accepted(t, "/logout/all")
 	})

@@ -119,7 +119,7 @@ func TestR14StoreHangs(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := &faulty{Store: newMemory(t)}
 			auth := newAuth(t, func(c *middleware.Config) { c.Store, c.StoreTimeout = store, timeout })
-			site, text := direct(t, routes(auth)), login(t, auth)
+			site, text := direct(t, oneTokenRoutes(auth)), login(t, auth)
 			store.fault.Store(&fault{get: hanging})
 			want := timeout
 			if want == 0 {
@@ -217,7 +217,7 @@ func TestR14OAuthStoreDown(t *testing.T) {
 	for mode, inMode := range modes {
 		store := &faulty{Store: newMemory(t)}
 		auth := newAuth(t, inMode, func(c *middleware.Config) { c.Store = store })
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		tokens := issueTokens(t, auth, middleware.Identity{})
 		store.fault.Store(&fault{get: failing})
 		for _, path := range endpoints {

@@ -75,7 +75,7 @@ func TestR15KeyMistakes(t *testing.T) {
 		"public first, then a secret":       {[]middleware.Key{public(signers()[middleware.ES256]), hs256("", secret)}, []string{"Keys[1]", "signs first"}},
 		"a second key that is too short":    {[]middleware.Key{hs256("a", secret), {ID: "b", Algorithm: middleware.HS512, Key: secret}}, []string{"Keys[1]", "HS512", "64", "33"}},
 	}
-	for alg, size := range leastSecrets {
+	for alg, size := range minSecretSizes {
 		short := bytes.Repeat([]byte("s"), size-1)
 		table[fmt.Sprint(alg, " a byte short")] = struct {
 			keys  []middleware.Key

@@ -101,7 +101,7 @@ func TestR1AlgorithmConfusion(t *testing.T) {
 	for _, alg := range []middleware.Algorithm{middleware.RS256, middleware.PS256, middleware.ES256, middleware.EdDSA} {
 		for _, beside := range [][]middleware.Key{nil, {hs256("", secret)}} { // alone, and beside a secret that is not known
 			auth := newAuth(t, keys(append([]middleware.Key{all[alg]}, beside...)...))
-			s := direct(t, routes(auth))
+			s := direct(t, oneTokenRoutes(auth))
 			genuine := login(t, auth)
 			listed := publishedKeys(t, auth)[0]
 			payload := segment(membersOf(t, genuine).object())
@@ -172,7 +172,7 @@ func TestR1KeysOfTheToken(t *testing.T) {
 	}
 
 	auth := newAuth(t, keys(signers()[middleware.ES256], hs256("", secret), hs256("old", []byte("another secret, of 32 bytes also"))))
-	s := direct(t, routes(auth))
+	s := direct(t, oneTokenRoutes(auth))
 	genuine := login(t, auth)
 	listed := publishedKeys(t, auth)[0]
 	theirs := publishedKeys(t, newAuth(t, keys(middleware.Key{ID: listed["kid"], Algorithm: middleware.ES256, Key: forgerKey()})))[0]

@@ -172,7 +172,7 @@ func TestR1PairRefreshTokenOpensNothing(t *testing.T) {
 		}
 	})
 	tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	offers := func(text string) map[string]edit {
 		return map[string]edit{
 			"header": bearer(text),
@@ -208,7 +208,7 @@ func TestR1PairAccessTokenRefreshesNothing(t *testing.T) {
 	theirs := issueTokens(t, single, middleware.Identity{})
 	for place, at := range refreshPlaces {
 		auth := newAuth(t, pair, shared, allowPlace(place))
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		tokens := issueTokens(t, auth, middleware.Identity{})
 		for what, text := range map[string]string{
 			"access token":         tokens.AccessToken,
@@ -226,7 +226,7 @@ func TestR1PairAccessTokenRefreshesNothing(t *testing.T) {
 		// and the other way round
 		for what, text := range map[string]string{"access": tokens.AccessToken, "refresh": tokens.RefreshToken, "expired": aged(t, tokens.AccessToken, expired)} {
 			wantRefresh(t, "a pair's token in one-token mode: "+what, single, text, middleware.CodeTokenInvalid)
-			direct(t, routes(single)).send("GET", "/autorefresh", bearer(aged(t, text, expired))).rejected(t, middleware.CodeTokenInvalid)
+			direct(t, oneTokenRoutes(single)).send("GET", "/autorefresh", bearer(aged(t, text, expired))).rejected(t, middleware.CodeTokenInvalid)
 		}
 	}
 }

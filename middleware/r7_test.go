@@ -37,7 +37,7 @@ func TestR7PairGraceGivesTheSamePair(t *testing.T) {
 func TestR7PairParallelRefreshes(t *testing.T) {
 	memory := newMemory(t)
 	shared := func(c *middleware.Config) { c.Store = memory }
-	servers := []site{listen(t, sharedRoutes(newAuth(t, pair, shared))), listen(t, sharedRoutes(newAuth(t, pair, shared)))}
+	servers := []site{listen(t, routes(newAuth(t, pair, shared))), listen(t, routes(newAuth(t, pair, shared)))}
 	tokens := servers[0].send("POST", "/login?user=admin").tokens(t)
 	for range 4 {
 		answers := make([]middleware.Tokens, 32)

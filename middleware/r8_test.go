@@ -47,7 +47,7 @@ func TestR8PairReuse(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			auth := newAuth(t, pair, noGrace, func(c *middleware.Config) { c.KeepSessionOnReuse = keep })
-			s := direct(t, sharedRoutes(auth))
+			s := direct(t, routes(auth))
 			first := issueTokens(t, auth, middleware.Identity{})
 			second := refreshTokens(t, auth, first)
 			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // using an access token is no reuse

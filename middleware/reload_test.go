@@ -81,7 +81,7 @@ func reloadedInto(t *testing.T, auth *middleware.Auth, r reply, want any) {
 
 func TestR9ReloadInBothModes(t *testing.T) {
 	var r reloader
-	inBothModes(t, "Reload", func(t *testing.T, auth *middleware.Auth, s site) {
+	inBothModes(t, func(t *testing.T, auth *middleware.Auth, s site) {
 		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
 		for _, row := range []struct {
 			reloaded
@@ -99,11 +99,11 @@ func TestR9ReloadInBothModes(t *testing.T) {
 				t.Errorf("the answer has the driver's words: %s", answer.body)
 			}
 		}
-		s.send("GET", "/allow", bearer(tokens.AccessToken)).passed(t, "admin")
+		s.send("GET", "/admin", bearer(tokens.AccessToken)).passed(t, "admin")
 		wait(30 * time.Minute) // after any grace: it was not used up
 		r.answer.Store(&reloaded{claims: gin.H{"role": "user"}})
 		next := s.send("POST", "/refresh", bearer(refreshable(tokens))).tokens(t)
-		s.send("GET", "/allow", bearer(next.AccessToken)).rejected(t, middleware.CodeForbidden)
+		s.send("GET", "/admin", bearer(next.AccessToken)).rejected(t, middleware.CodeForbidden)
 		s.send("GET", "/required", bearer(next.AccessToken)).passed(t, "admin")
 		if got := membersOf(t, refreshable(next))["role"]; got != `"user"` {
 			t.Errorf("R9: the token to be refreshed has the role %s", got)
@@ -121,7 +121,7 @@ func TestReloadSeesTheClaims(t *testing.T) {
 		}
 		return own, err
 	}
-	inBothModes(t, "Reload", func(t *testing.T, auth *middleware.Auth, s site) {
+	inBothModes(t, func(t *testing.T, auth *middleware.Auth, s site) {
 		tokens := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin", "large": json.Number("9007199254740993")}})
 		for range 2 {
 			tokens = refreshTokens(t, auth, tokens)

@@ -30,7 +30,7 @@ func TestRevokeEndsTheSession(t *testing.T) {
 				memory := newMemory(t)
 				shared := func(c *middleware.Config) { c.Store = memory }
 				auth, other := newAuth(t, inMode, shared, noGrace), newAuth(t, inMode, shared, noGrace)
-				s := listen(t, sharedRoutes(auth))
+				s := listen(t, routes(auth))
 				first := issueTokens(t, auth, middleware.Identity{})
 				second, apart := refreshTokens(t, auth, first), issueTokens(t, auth, middleware.Identity{})
 				for range 2 { // RFC 7009 §2.2: what is over already is no error
@@ -52,7 +52,7 @@ func TestRevokeEndsTheSession(t *testing.T) {
 func TestRevokeIgnoresWhatIsNotOurs(t *testing.T) {
 	var j eventLog
 	auth := newAuth(t, func(c *middleware.Config) { c.OnEvent = j.record })
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	text := login(t, auth)
 	foreign := login(t, newAuth(t, keys(hs256("", []byte("another secret, of 32 bytes also")))))
 	j.take()
@@ -78,7 +78,7 @@ func TestRevokeIgnoresWhatIsNotOurs(t *testing.T) {
 func TestOAuthRequests(t *testing.T) {
 	t.Parallel()
 	auth := newAuth(t)
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	text := login(t, auth)
 	for _, path := range endpoints {
 		for name, edit := range map[string]edit{

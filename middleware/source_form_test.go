@@ -110,7 +110,7 @@ func TestFormSourceLeavesOtherBodies(t *testing.T) {
 // A request that was made without a server may have no body at all.
 func TestFormSourceWithoutBody(t *testing.T) {
 	auth := newAuth(t, sources(sourceCases))
-	direct(t, sharedRoutes(auth)).send("POST", "/required", func(r *http.Request) {
+	direct(t, routes(auth)).send("POST", "/required", func(r *http.Request) {
 		r.Header.Set("Content-Type", form)
 		r.Body = nil
 	}).rejected(t, middleware.CodeTokenMissing)

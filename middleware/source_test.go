@@ -44,7 +44,7 @@ func TestSourcesInOrder(t *testing.T) {
 	slices.Reverse(backwards)
 	for order, spots := range map[string][]sourceCase{"forwards": sourceCases, "backwards": backwards} {
 		auth := newAuth(t, sources(spots))
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		send := func(path string, texts map[string]string) reply {
 			return s.send("POST", path, func(r *http.Request) {
 				for _, spot := range spots {
@@ -86,7 +86,7 @@ func TestSourcesInOrder(t *testing.T) {
 func TestSourcesAreWhatIsListed(t *testing.T) {
 	for _, listed := range sourceCases {
 		auth := newAuth(t, sources([]sourceCase{listed}))
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		text := login(t, auth)
 		for _, used := range sourceCases {
 			r := s.send("POST", "/required", func(r *http.Request) { used.put(r, text) })
@@ -121,7 +121,7 @@ func TestSourceHeaders(t *testing.T) {
 		"name in lower case": {middleware.FromHeader("x-access-token", ""), "X-Access-Token", map[string]middleware.Code{"TOKEN": ""}},
 	} {
 		auth := newAuth(t, func(c *middleware.Config) { c.Sources = []middleware.Source{row.source} })
-		s := listen(t, sharedRoutes(auth))
+		s := listen(t, routes(auth))
 		text := login(t, auth)
 		for value, code := range row.values {
 			r := s.send("GET", "/required", header(row.header, strings.ReplaceAll(value, "TOKEN", text)))
@@ -141,7 +141,7 @@ func TestSourceHeaders(t *testing.T) {
 // Where the first source has nothing for us, the next one is asked.
 func TestSourcesPassOn(t *testing.T) {
 	auth := newAuth(t, sources(sourceCases))
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	text := login(t, auth)
 	query := func(r *http.Request) { r.URL.RawQuery = "jwt=" + text }
 	for name, edit := range map[string]edit{
@@ -162,7 +162,7 @@ func TestSourcesPassOn(t *testing.T) {
 // Whatever stands in front of us may have checked the other one.
 func TestSourcesTwiceInOnePlace(t *testing.T) {
 	auth := newAuth(t, sources(sourceCases))
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	text := login(t, auth)
 	for _, other := range []string{text, "a.b.c", ""} {
 		for name, edit := range map[string]edit{
@@ -189,7 +189,7 @@ func TestSourcesTwiceInOnePlace(t *testing.T) {
 // RFC 6750 §2.3: an answer to a URL with a token in it is for nobody else.
 func TestQueryAnswersArePrivate(t *testing.T) {
 	auth := newAuth(t, sources(sourceCases))
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	text := login(t, auth)
 	for query, want := range map[string]string{"jwt=" + text: "private", "jwt=a.b.c": "private", "": "", "other=1": ""} {
 		if got := s.send("GET", "/required", func(r *http.Request) { r.URL.RawQuery = query }).header.Get("Cache-Control"); got != want {
@@ -201,7 +201,7 @@ func TestQueryAnswersArePrivate(t *testing.T) {
 // RFC 6750 §2.3 for both kinds of URL that have a token in them.
 func TestURLAnswersArePrivate(t *testing.T) {
 	auth := newAuth(t, sources(sourceCases))
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	text := login(t, auth)
 	for path, want := range map[string]string{
 		"/in/" + text + "/path":            "private",
@@ -228,7 +228,7 @@ func TestSourcesOfRefreshAndLogout(t *testing.T) {
 		for _, spot := range sourceCases[:5] {
 			for _, path := range bodyRoutes {
 				auth := newAuth(t, inMode, sources(sourceCases))
-				s := listen(t, sharedRoutes(auth))
+				s := listen(t, routes(auth))
 				text := refreshable(issueTokens(t, auth, middleware.Identity{}))
 				r := s.send("POST", path, func(r *http.Request) { spot.put(r, text) })
 				if strings.Contains(spot.name, "header") {
@@ -245,7 +245,7 @@ func TestSourcesOfRefreshAndLogout(t *testing.T) {
 	}
 	// Authorization counts only where it is listed.
 	auth := newAuth(t, func(c *middleware.Config) { c.Sources = []middleware.Source{middleware.FromHeader("X-Token", "")} })
-	s := listen(t, sharedRoutes(auth))
+	s := listen(t, routes(auth))
 	for _, path := range bodyRoutes {
 		s.send("POST", path, bearer(login(t, auth))).rejected(t, middleware.CodeTokenMissing)
 		r := s.send("POST", path, func(r *http.Request) { r.Header["X-Token"] = []string{"a.b.c"} }, jsonBody(`{"refresh_token":"`+login(t, auth)+`"}`))

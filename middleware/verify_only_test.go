@@ -11,7 +11,7 @@ func TestVerifyOnly(t *testing.T) {
 	for mode, inMode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			issuer, verifier := issuerAndVerifier(t, inMode, noGrace)
-			s := listen(t, sharedRoutes(verifier))
+			s := listen(t, routes(verifier))
 			tokens := issueTokens(t, issuer, middleware.Identity{})
 			s.send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
 
@@ -77,7 +77,7 @@ func TestBlindVerifier(t *testing.T) {
 	key := signers()[middleware.EdDSA]
 	issuer := newAuth(t, keys(key))
 	blind := newAuth(t, authenticating(nil), keys(public(key)), func(c *middleware.Config) { c.Store, c.DangerouslyIgnoreRevocation = nil, true })
-	s := listen(t, sharedRoutes(blind))
+	s := listen(t, routes(blind))
 	text := login(t, issuer)
 	if err := issuer.Logout(t.Context(), text); err != nil {
 		t.Fatal(err)
