@@ -37,9 +37,6 @@ func TestMain(m *testing.M) {
 	}
 	gin.SetMode(gin.TestMode)
 	m.Run()
-	if err := os.RemoveAll(programFolder); err != nil {
-		panic(err)
-	}
 }
 
 // newApp builds a typical application: a user table, handlers behind guards. Times in a token are whole seconds, so a TTL of

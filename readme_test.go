@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"unicode"
 )
@@ -130,32 +128,17 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// programFolder holds the programs that programs builds. TestMain removes it.
-var programFolder string
-
-// programs builds the example and the quickstart, once for all tests, and returns their folder. Without a symbol table they
-// link in half the time.
-var programs = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "ginrefresh")
-	if err != nil {
-		return "", err
-	}
-	programFolder = folder
-	build := exec.Command("go", "build", "-ldflags=-s", "-o", folder+string(filepath.Separator), "./example", "./example/quickstart")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
-	}
-	return folder, nil
-})
-
-// program returns a command that runs the example or the quickstart with this secret in its environment.
-func program(t *testing.T, name, secret string, args ...string) *exec.Cmd {
+// program returns a command that runs a main package of this module, with this secret in its environment. go run keeps the
+// linked program in the build cache, from which it is copied. go build would link it anew for each run of the tests.
+func program(t *testing.T, path, secret string, args ...string) *exec.Cmd {
 	t.Helper()
-	folder, err := programs()
-	if err != nil {
-		t.Fatal(err)
+	file := filepath.Join(t.TempDir(), "program")
+	build := exec.Command("go", "run", "-ldflags=-s", "-exec", `sh -c 'cp "$0" "$PROGRAM"'`, path)
+	build.Env = append(os.Environ(), "PROGRAM="+file)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%s does not compile: %v\n%s", path, err, out)
 	}
-	command := exec.Command(filepath.Join(folder, name), args...)
+	command := exec.Command(file, args...)
 	command.Env = append(os.Environ(), "JWT_SECRET="+secret)
 	return command
 }
@@ -178,7 +161,7 @@ func TestReadmeProgram(t *testing.T) {
 		t.Fatalf("the go block of README.md is not example/quickstart/main.go:\n%s", listings)
 	}
 
-	out, err := program(t, "quickstart", "short").CombinedOutput()
+	out, err := program(t, "./example/quickstart", "short").CombinedOutput()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(string(out), "32 bytes or more") {
 		t.Errorf("with a short secret: got %v and the output %s", err, out)
 	}
@@ -219,7 +202,7 @@ func TestReadmeTranscript(t *testing.T) {
 // startExample runs the example until the test ends, and returns its address.
 func startExample(t *testing.T, flags []string) string {
 	t.Helper()
-	server := program(t, "example", "", append(flags, "-addr", "127.0.0.1:0")...)
+	server := program(t, "./example", "", append(flags, "-addr", "127.0.0.1:0")...)
 	stdout, err := server.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
