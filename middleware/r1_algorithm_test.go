@@ -33,7 +33,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A signature that fits the header's alg must not help where the key has another one.
+// R1: the key decides the algorithm, and a token cannot bring a key.
+
+// A signature that is valid under the header's alg is rejected if the key has another algorithm.
 func TestR1AlgorithmIsTheKeys(t *testing.T) {
 	f := newForger(t)
 	payload := segment(f.members.object())
@@ -44,7 +46,7 @@ func TestR1AlgorithmIsTheKeys(t *testing.T) {
 		forgeries[alg+", no third segment"] = head + "." + payload
 	}
 	for alg, newHash := range map[string]func() hash.Hash{"HS384": sha512.New384, "HS512": sha512.New} {
-		forgeries[alg+", well signed"] = signHMAC(newHash, secret, segment(`{"alg":"`+alg+`","typ":"JWT"}`), payload)
+		forgeries[alg+", valid signature"] = signHMAC(newHash, secret, segment(`{"alg":"`+alg+`","typ":"JWT"}`), payload)
 		forgeries[alg+", our header"] = signHMAC(newHash, secret, segment(ourHeader), payload)
 	}
 	forgeries["another secret"] = signHMAC(sha256.New, bytes.Repeat([]byte("x"), 32), segment(ourHeader), payload)
@@ -52,7 +54,7 @@ func TestR1AlgorithmIsTheKeys(t *testing.T) {
 	f.rejects("R1 algorithm", forgeries)
 }
 
-// Each algorithm's token is refused by all the others, also where they have the same key.
+// No algorithm accepts the token of another, not even with the same key.
 func TestR1AlgorithmsAreApart(t *testing.T) {
 	all := signers()
 	texts := map[middleware.Algorithm]string{}
@@ -68,12 +70,12 @@ func TestR1AlgorithmsAreApart(t *testing.T) {
 			if other == alg {
 				want = ""
 			}
-			wantVerify(t, fmt.Sprintf("R1: a token of %s where %s is expected", other, alg), auth, text, want)
+			wantVerify(t, fmt.Sprintf("R1: a token signed with %s, verified with a key for %s", other, alg), auth, text, want)
 		}
 	}
 }
 
-// RFC 7518 §3.5: the salt is as long as the hash, also where somebody else signs.
+// RFC 7518 §3.5: the salt is as long as the hash. Another signer may choose another length.
 func TestR1PSSalt(t *testing.T) {
 	for alg, hash := range map[middleware.Algorithm]crypto.Hash{middleware.PS256: crypto.SHA256, middleware.PS384: crypto.SHA384, middleware.PS512: crypto.SHA512} {
 		auth := newAuth(t, keys(middleware.Key{ID: "a", Algorithm: alg, Key: rsaKey()}))
@@ -95,11 +97,11 @@ func TestR1PSSalt(t *testing.T) {
 	}
 }
 
-// The public key is no secret: nobody may sign with it.
+// A public key is known to everyone, so it must not be accepted as an HMAC secret, in no encoding.
 func TestR1AlgorithmConfusion(t *testing.T) {
 	all := signers()
 	for _, alg := range []middleware.Algorithm{middleware.RS256, middleware.PS256, middleware.ES256, middleware.EdDSA} {
-		for _, beside := range [][]middleware.Key{nil, {hs256("", secret)}} { // alone, and beside a secret that is not known
+		for _, beside := range [][]middleware.Key{nil, {hs256("", secret)}} { // alone, and together with a secret
 			auth := newAuth(t, keys(append([]middleware.Key{all[alg]}, beside...)...))
 			s := direct(t, oneTokenRoutes(auth))
 			genuine := login(t, auth)
@@ -129,7 +131,7 @@ func TestR1AlgorithmConfusion(t *testing.T) {
 	}
 }
 
-// confusable are the texts of a public key that a forger could take for the secret.
+// confusable returns the encodings of a public key that a forger could use as an HMAC secret.
 func confusable(t *testing.T, key middleware.Key, listed jwk) map[string][]byte {
 	t.Helper()
 	spki := must(x509.MarshalPKIXPublicKey(key.Key.(crypto.Signer).Public()))
@@ -159,7 +161,8 @@ func confusable(t *testing.T, key middleware.Key, listed jwk) map[string][]byte 
 	return texts
 }
 
-// A token brings its own key, or says where to get it or which file has it: none of this is looked at.
+// A token that contains a key, a URL of a key or the path of a key file is verified with the configured keys all the
+// same.
 func TestR1KeysOfTheToken(t *testing.T) {
 	t.Parallel()
 	var fetched atomic.Int32
@@ -235,7 +238,7 @@ func TestR1KeysOfTheToken(t *testing.T) {
 			head := maps.Clone(more)
 			head["alg"], head["typ"], head["kid"] = "ES256", "JWT", value
 			texts := sign(head)
-			if kid != "ours" { // even our own signature helps no key that is not there
+			if kid != "ours" { // a valid signature does not help if the kid is unknown
 				texts = append(texts, signedWith(p256(), head, m))
 			}
 			for i, text := range texts {
@@ -244,25 +247,25 @@ func TestR1KeysOfTheToken(t *testing.T) {
 			}
 		}
 	}
-	// The same headers around a genuine signature have no say either way.
+	// With the right kid and signature, the same headers change nothing.
 	for member, value := range headers {
 		if member == "x5c" {
-			value = []string{"MIIB"} // a whole certificate makes the header too long
+			value = []string{"MIIB"} // with a whole certificate the header would be too long
 		}
 		head := map[string]any{"alg": "ES256", "typ": "JWT", "kid": listed["kid"], member: value}
-		wantVerify(t, "our own signature beside a "+member, auth, signedWith(p256(), head, m), "")
+		wantVerify(t, "R1: a valid signature and a "+member, auth, signedWith(p256(), head, m), "")
 	}
-	for _, alg := range []string{"none", "HS256", "RS256", "ES384", "EdDSA", "es256", ""} { // the algorithm is the key's
+	for _, alg := range []string{"none", "HS256", "RS256", "ES384", "EdDSA", "es256", ""} { // the key decides the algorithm
 		head := map[string]any{"alg": alg, "typ": "JWT", "kid": listed["kid"]}
-		wantVerify(t, "R1: our own signature under alg "+alg, auth, signedWith(p256(), head, m), middleware.CodeTokenInvalid)
+		wantVerify(t, "R1: a valid signature and alg "+alg, auth, signedWith(p256(), head, m), middleware.CodeTokenInvalid)
 	}
 	if n := fetched.Load(); n != 0 {
-		t.Errorf("R1: the forger's server was asked %d times", n)
+		t.Errorf("R1: the forger's server got %d requests", n)
 	}
 	verify(t, auth, refresh(t, auth, genuine))
 }
 
-// forgerKey is the attacker's own, which signs well.
+// forgerKey is the attacker's own key pair.
 var forgerKey = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
 
 func signedWith(key *ecdsa.PrivateKey, head map[string]any, payload string) string {

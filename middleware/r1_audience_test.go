@@ -8,6 +8,8 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// R1: iss and aud.
+
 func TestR1IssuerAndAudience(t *testing.T) {
 	f := newForger(t, func(c *middleware.Config) { c.Issuer, c.Audience = "https://we.example", "api" })
 	if f.members["iss"] != `"https://we.example"` || f.members["aud"] != `"api"` {
@@ -40,11 +42,11 @@ func TestR1IssuerAndAudience(t *testing.T) {
 	f.rejects("R1 iss, aud", forgeAll(map[string]string{
 		"iss missing": f.members.without("iss").object(),
 		"aud missing": f.members.without("aud").object(),
-		"exchanged":   f.members.with("iss", f.members["aud"]).with("aud", f.members["iss"]).object(),
+		"swapped":     f.members.with("iss", f.members["aud"]).with("aud", f.members["iss"]).object(),
 	}, forgePayload))
 }
 
-// audiences are values of aud and whether our "api" is in them, and whether they are well-formed at all.
+// audiences are values of aud: whether they contain the configured audience, "api", and whether they are well-formed.
 var audiences = map[string]struct{ ours, valid bool }{
 	`"api"`:                     {true, true},
 	`"\u0061pi"`:                {true, true},
@@ -112,7 +114,7 @@ func TestAudiences(t *testing.T) {
 				if accepted {
 					code = ""
 				}
-				wantVerify(t, fmt.Sprintf("R1: %s, %s where %v", mode, aud, auth == strict), auth, forge(ourHeader, object), code)
+				wantVerify(t, fmt.Sprintf("R1: %s, aud %s, Audience configured: %v", mode, aud, auth == strict), auth, forge(ourHeader, object), code)
 			}
 		}
 		access := membersOf(t, tokens.AccessToken)
@@ -130,17 +132,17 @@ func TestAudiences(t *testing.T) {
 		for _, more := range []string{`"AUD":"api"`, `"Aud":["api"]`, `"aud ":"api"`, `"audience":"api"`} {
 			check(more, none.object(more), false, true)
 		}
-		// A refresh token is judged in the same way.
+		// The same holds for a refresh token.
 		if tokens.RefreshToken != "" {
 			head, m := `{"alg":"HS256","typ":"refresh+jwt"}`, membersOf(t, tokens.RefreshToken)
 			for aud, row := range map[string]middleware.Code{`["web","app"]`: middleware.CodeTokenInvalid, `"web"`: middleware.CodeTokenInvalid, `["web","api"]`: ""} {
-				wantRefresh(t, "R1: "+aud, strict, forge(head, m.with("aud", aud).object()), row)
+				wantRefresh(t, "R1: aud "+aud, strict, forge(head, m.with("aud", aud).object()), row)
 			}
 		}
 	}
 }
 
-// Without an own audience a token says none, and with one it says that alone.
+// A token has the configured audience as its aud, or no aud.
 func TestAudienceOfOurTokens(t *testing.T) {
 	for _, audience := range []string{"api", "https://api.example/v1?a=b&c", `quo"ted`, "漢字"} {
 		auth := newAuth(t, pair, func(c *middleware.Config) { c.Audience = audience })
@@ -154,6 +156,6 @@ func TestAudienceOfOurTokens(t *testing.T) {
 		verify(t, auth, tokens.AccessToken)
 	}
 	if aud, said := membersOf(t, login(t, newAuth(t)))["aud"]; said {
-		t.Errorf("aud is %s without an audience", aud)
+		t.Errorf("aud is %s, want none without Config.Audience", aud)
 	}
 }

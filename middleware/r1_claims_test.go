@@ -11,6 +11,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// R1: the payload is a strict JSON object with the required claims.
+
+// Every claim that R1 requires is present, of its type, and consistent with the others.
 func TestR1Members(t *testing.T) {
 	f := newForger(t)
 	m := f.members
@@ -44,7 +47,7 @@ func TestR1Members(t *testing.T) {
 		"without an instant":    `"` + sid + `"`,
 		"with a dot only":       `"` + sid + `."`,
 		"without a dot":         `"` + sid + `1"`,
-		"with the instant only": `".1"`,
+		"without a session":     `".1"`,
 		"just an instant":       `"` + strings.Split(strings.Trim(m["jti"], `"`), ".")[1] + `"`,
 		"with a plus":           `"` + sid + `.+1"`,
 		"with a minus":          `"` + sid + `.-1"`,
@@ -64,17 +67,17 @@ func TestR1Members(t *testing.T) {
 	f.rejects("R1 members", forgeAll(payloads, forgePayload))
 
 	f.accepts("R1 members", forgeAll(map[string]string{
-		"as they are":         m.object(),
-		"a date with an e":    m.with("exp", "4.1024448e9").object(),
-		"nbf 0":               m.with("nbf", "0").object(),
-		"iss and aud unasked": m.with("iss", `"x"`).with("aud", `["x"]`).object(),
-		"escapes":             m.without("sub").object(`"\u0073ub":"adm\u0069n"`),
-		"spaces":              " " + strings.ReplaceAll(m.object(), ",", " ,\r\n\t") + "\n",
-		"64 own members":      m.object(numbered(64)...),
+		"unchanged":                   m.object(),
+		"a date in exponent notation": m.with("exp", "4.1024448e9").object(),
+		"nbf 0":                       m.with("nbf", "0").object(),
+		"iss and aud not configured":  m.with("iss", `"x"`).with("aud", `["x"]`).object(),
+		"escapes":                     m.without("sub").object(`"\u0073ub":"adm\u0069n"`),
+		"spaces":                      " " + strings.ReplaceAll(m.object(), ",", " ,\r\n\t") + "\n",
+		"64 own members":              m.object(numbered(64)...),
 	}, forgePayload))
 }
 
-// A fraction of a second is allowed (RFC 7519 §2) and gives no token a longer life.
+// A date may have a fraction (RFC 7519 §2). It is cut off, so it does not extend the token's life.
 func TestR1FractionsAreCut(t *testing.T) {
 	f := newForger(t)
 	for name, read := range map[string]func(middleware.Claims) time.Time{
@@ -88,7 +91,7 @@ func TestR1FractionsAreCut(t *testing.T) {
 	}
 }
 
-// A genuine token that never ends must not wrap into the past, or into a successor that is dead.
+// An exp in the distant future must not overflow, neither for the token nor for its successor.
 func TestR1LargestExp(t *testing.T) {
 	f := newForger(t)
 	for exp, mayBeRefused := range map[int64]bool{
@@ -100,15 +103,14 @@ func TestR1LargestExp(t *testing.T) {
 			continue
 		}
 		if err != nil || !claims.ExpiresAt.After(time.Now()) {
-			t.Errorf("R1: exp %d: %v, in the future: %v", exp, err, claims.ExpiresAt.After(time.Now()))
+			t.Errorf("R1: exp %d: error %v, in the future: %v", exp, err, claims.ExpiresAt.After(time.Now()))
 			continue
 		}
 		verify(t, f.auth, refresh(t, f.auth, text))
 	}
 }
 
-// A date is refused from the first second that cannot be counted in microseconds with room to spare (R1), however it
-// is written.
+// The last date that is accepted leaves room for arithmetic in microseconds. The notation does not matter.
 func TestR1LastDate(t *testing.T) {
 	auth := newAuth(t)
 	m := membersOf(t, login(t, auth))
@@ -152,12 +154,12 @@ func TestR1MemberTwice(t *testing.T) {
 	f.rejects("R1 member twice", forgeAll(payloads, forgePayload))
 }
 
-// Names are compared exactly: what encoding/json would take for sub is somebody's own member.
+// Names are compared exactly. SUB, which encoding/json would take for sub, is a claim of the application.
 func TestR1NamesAreExact(t *testing.T) {
 	f := newForger(t)
 	for _, more := range []string{`"SUB":"root"`, `"Sub":"root"`, `"ſub":"root"`, `"sub ":"root"`, `"sub\u0000":"root"`} {
 		for name, payload := range map[string]string{
-			"behind": f.members.object(more),
+			"after":  f.members.object(more),
 			"before": strings.Replace(f.members.object(), "{", "{"+more+",", 1),
 		} {
 			f.accepts("R1 exact names", map[string]string{more + " " + name: forgePayload(payload)})
@@ -166,10 +168,10 @@ func TestR1NamesAreExact(t *testing.T) {
 	late := f.members.object(`"EXP":9999999999`, `"Jti":"x"`, `"SID":"x"`, `"Aud":1`, `"Iss":1`)
 	claims := verify(t, f.auth, forgePayload(late))
 	if want := time.Unix(f.members.integer("exp"), 0); !claims.ExpiresAt.Equal(want) {
-		t.Errorf("R1: EXP moved exp to %v, want %v", claims.ExpiresAt, want)
+		t.Errorf("R1: with EXP the token expires at %v, want %v", claims.ExpiresAt, want)
 	}
 	if got := membersOf(t, refresh(t, f.auth, forgePayload(late))); got["sub"] != `"admin"` || got["EXP"] != "9999999999" {
-		t.Errorf("R1: after a refresh the members are %v", got)
+		t.Errorf("R1: after a refresh the payload is %v", got)
 	}
 }
 
@@ -177,50 +179,50 @@ func TestR1Payload(t *testing.T) {
 	f := newForger(t)
 	good := f.members.object()
 	bad := map[string]string{
-		"empty object":       `{}`,
-		"a list":             `[` + good + `]`,
-		"null":               `null`,
-		"a string":           strconv.Quote(good),
-		"a number":           `1`,
-		"true":               `true`,
-		"a space":            ` `,
-		"something behind":   good + `x`,
-		"a brace behind":     good + `}`,
-		"two objects":        good + good,
-		"a comma behind":     good + `,`,
-		"NUL behind":         good + "\x00",
-		"something before":   `x` + good,
-		"a bracket before":   `]` + good,
-		"byte order mark":    "\ufeff" + good,
-		"vertical tab":       "\v" + good,
-		"no-break space":     "\u00a0" + good,
-		"cut":                good[:len(good)-1],
-		"half":               good[:len(good)/2],
-		"trailing comma":     good[:len(good)-1] + ",}",
-		"leading comma":      "{," + good[1:],
-		"two commas":         strings.Replace(good, ",", ",,", 1),
-		"no colon":           strings.Replace(good, ":", " ", 1),
-		"two colons":         strings.Replace(good, ":", "::", 1),
-		"single quotes":      strings.ReplaceAll(good, `"`, `'`),
-		"a comment":          good + "/**/",
-		"name without quote": f.members.object(`own:1`),
-		"name a number":      f.members.object(`1:1`),
-		"name null":          f.members.object(`null:1`),
-		"raw newline":        f.members.object("\"own\":\"a\nb\""),
-		"bad escape":         f.members.object(`"own":"\x41"`),
-		"cut escape":         f.members.object(`"own":"\u00"`),
-		"open string":        f.members.object(`"own":"`),
-		"open list":          f.members.object(`"own":[1`),
-		"wrong bracket":      f.members.object(`"own":[1}`),
-		"NaN":                f.members.object(`"own":NaN`),
-		"leading zero":       f.members.object(`"own":01`),
-		"hexadecimal":        f.members.object(`"own":0x1`),
-		"plus":               f.members.object(`"own":+1`),
-		"half a number":      f.members.object(`"own":1.`),
-		"True":               f.members.object(`"own":True`),
+		"empty object":           `{}`,
+		"a list":                 `[` + good + `]`,
+		"null":                   `null`,
+		"a string":               strconv.Quote(good),
+		"a number":               `1`,
+		"true":                   `true`,
+		"a space":                ` `,
+		"trailing bytes":         good + `x`,
+		"trailing brace":         good + `}`,
+		"two objects":            good + good,
+		"comma after the object": good + `,`,
+		"trailing NUL":           good + "\x00",
+		"leading bytes":          `x` + good,
+		"leading bracket":        `]` + good,
+		"byte order mark":        "\ufeff" + good,
+		"vertical tab":           "\v" + good,
+		"no-break space":         "\u00a0" + good,
+		"truncated":              good[:len(good)-1],
+		"half":                   good[:len(good)/2],
+		"trailing comma":         good[:len(good)-1] + ",}",
+		"leading comma":          "{," + good[1:],
+		"two commas":             strings.Replace(good, ",", ",,", 1),
+		"no colon":               strings.Replace(good, ":", " ", 1),
+		"two colons":             strings.Replace(good, ":", "::", 1),
+		"single quotes":          strings.ReplaceAll(good, `"`, `'`),
+		"a comment":              good + "/**/",
+		"name without quote":     f.members.object(`own:1`),
+		"name a number":          f.members.object(`1:1`),
+		"name null":              f.members.object(`null:1`),
+		"raw newline":            f.members.object("\"own\":\"a\nb\""),
+		"bad escape":             f.members.object(`"own":"\x41"`),
+		"truncated escape":       f.members.object(`"own":"\u00"`),
+		"open string":            f.members.object(`"own":"`),
+		"open list":              f.members.object(`"own":[1`),
+		"wrong bracket":          f.members.object(`"own":[1}`),
+		"NaN":                    f.members.object(`"own":NaN`),
+		"leading zero":           f.members.object(`"own":01`),
+		"hexadecimal":            f.members.object(`"own":0x1`),
+		"plus":                   f.members.object(`"own":+1`),
+		"half a number":          f.members.object(`"own":1.`),
+		"True":                   f.members.object(`"own":True`),
 	}
 	for name, text := range map[string]string{
-		"lone byte": "\xff", "overlong": "\xc0\xaf", "cut rune": "\xe2\x82", "surrogate": "\xed\xa0\x80", "too large": "\xf5\x80\x80\x80",
+		"lone byte": "\xff", "overlong": "\xc0\xaf", "truncated rune": "\xe2\x82", "surrogate": "\xed\xa0\x80", "too large": "\xf5\x80\x80\x80",
 	} {
 		bad["invalid UTF-8 in a value: "+name] = f.members.object(`"own":"` + text + `"`)
 		bad["invalid UTF-8 in a name: "+name] = f.members.object(`"o` + text + `":1`)
@@ -230,13 +232,13 @@ func TestR1Payload(t *testing.T) {
 	f.rejects("R1 payload", forgeAll(bad, forgePayload))
 }
 
-// The application's members are checked as well, though nothing here reads them: Decode and other parsers do.
+// The application's claims must be well-formed too, because Decode and other parsers read them.
 func TestR1OwnMembersAreWellFormed(t *testing.T) {
 	auth := newAuth(t)
 	m := membersOf(t, login(t, auth))
 	for value, code := range map[string]middleware.Code{
 		`"\u00e4\u00E4\ud83d\ude42"`: "",
-		"\"\\u\x10\x11\x12\x13\"":    middleware.CodeTokenInvalid, // which are digits but for one bit
+		"\"\\u\x10\x11\x12\x13\"":    middleware.CodeTokenInvalid, // digits with one bit changed
 		"\"\\u001\"":                 middleware.CodeTokenInvalid,
 		"\"\\u001g\"":                middleware.CodeTokenInvalid,
 		"\"\\u001@\"":                middleware.CodeTokenInvalid,

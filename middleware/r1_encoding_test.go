@@ -12,6 +12,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// R1: three canonical base64url segments of at most 8 KiB.
+
+// Only the characters of base64url and dots are accepted, in every position.
 func TestR1Bytes(t *testing.T) {
 	f := newForger(t)
 	parts := strings.Split(f.genuine, ".")
@@ -20,14 +23,14 @@ func TestR1Bytes(t *testing.T) {
 		"\n", "\r", "\r\n", "\t", " ", "=", "==", "+", "/", "\x00", "\x7f", "\x80", "\xff", ",", "~", "%3D", "é", "\u200b", "．", "\ufeff",
 	} {
 		for i, part := range parts {
-			for where, at := range map[string]int{"before": 0, "inside": len(part) / 2, "behind": len(part)} {
+			for where, at := range map[string]int{"before": 0, "inside": len(part) / 2, "after": len(part)} {
 				changed := append([]string(nil), parts...)
 				changed[i] = part[:at] + stranger + part[at:]
 				name := fmt.Sprintf("%q %s segment %d", stranger, where, i+1)
-				if i < 2 { // with a signature that fits, so that it is the byte that is refused
+				if i < 2 { // with a valid signature, so that only the byte is wrong
 					forgeries[name+", signed"] = signHMAC(sha256.New, secret, changed[0], changed[1])
 				}
-				if where == "inside" || !strings.Contains(" \t\r\n", stranger) { // around a token, space is the header's
+				if where == "inside" || !strings.Contains(" \t\r\n", stranger) { // an HTTP header may have spaces around the token
 					forgeries[name] = strings.Join(changed, ".")
 				}
 			}
@@ -36,7 +39,7 @@ func TestR1Bytes(t *testing.T) {
 	f.rejects("R1 bytes", forgeries)
 }
 
-// Of the characters that base64 decoders take for the same bytes only one is right, so a token has one spelling.
+// Several last characters decode to the same bytes. Only the canonical one is accepted, so a token has one encoding.
 func TestR1LastCharacter(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	f := newForger(t)
@@ -51,7 +54,7 @@ func TestR1LastCharacter(t *testing.T) {
 			}
 		}
 	}
-	for stray, more := range []string{"", " ", "  "} { // 0, 2 and 4 stray bits in some order: 1, 4 and 16 spellings
+	for stray, more := range []string{"", " ", "  "} { // 0, 2 and 4 unused bits in some order: 1, 4 and 16 encodings
 		head, payload := segment(ourHeader+more), segment(f.members.object()+more)
 		offer(fmt.Sprint("header ", stray), head, func(s string) string { return signHMAC(sha256.New, secret, s, payload) })
 		offer(fmt.Sprint("payload ", stray), payload, func(s string) string { return signHMAC(sha256.New, secret, head, s) })
@@ -72,37 +75,37 @@ func TestR1Segments(t *testing.T) {
 	flipped := []byte(signature)
 	flipped[0] ^= 1
 	f.rejects("R1 segments", map[string]string{
-		"one dot":              ".",
-		"two dots":             "..",
-		"three dots":           "...",
-		"a word":               "null",
-		"one":                  head,
-		"two":                  head + "." + payload,
-		"four":                 f.genuine + "." + signature,
-		"five":                 f.genuine + "." + payload + "." + signature,
-		"a dot behind":         f.genuine + ".",
-		"a dot before":         "." + f.genuine,
-		"no header":            "." + payload + "." + signature,
-		"no payload":           head + ".." + signature,
-		"no signature":         head + "." + payload + ".",
-		"no header, signed":    signed("", payload),
-		"no payload, signed":   signed(head, ""),
-		"neither, signed":      signed("", ""),
-		"signature cut":        f.genuine[:len(f.genuine)-1],
-		"signature halved":     f.genuine[:len(f.genuine)-len(signature)/2],
-		"signature stretched":  f.genuine + "AAAA",
-		"signature twice":      f.genuine + signature,
-		"signature changed":    head + "." + payload + "." + string(flipped),
-		"another's signature":  head + "." + payload + "." + strings.Split(login(t, f.auth), ".")[2],
-		"segments exchanged":   signed(payload, head),
-		"one letter, signed":   signed("A", payload),
-		"one letter, signed 2": signed(head, "A"),
-		"the token twice":      f.genuine + f.genuine,
-		"scheme within":        "Bearer." + payload + "." + signature,
+		"one dot":                   ".",
+		"two dots":                  "..",
+		"three dots":                "...",
+		"a word":                    "null",
+		"one":                       head,
+		"two":                       head + "." + payload,
+		"four":                      f.genuine + "." + signature,
+		"five":                      f.genuine + "." + payload + "." + signature,
+		"trailing dot":              f.genuine + ".",
+		"leading dot":               "." + f.genuine,
+		"no header":                 "." + payload + "." + signature,
+		"no payload":                head + ".." + signature,
+		"no signature":              head + "." + payload + ".",
+		"no header, signed":         signed("", payload),
+		"no payload, signed":        signed(head, ""),
+		"neither, signed":           signed("", ""),
+		"signature truncated":       f.genuine[:len(f.genuine)-1],
+		"signature halved":          f.genuine[:len(f.genuine)-len(signature)/2],
+		"signature stretched":       f.genuine + "AAAA",
+		"signature twice":           f.genuine + signature,
+		"signature changed":         head + "." + payload + "." + string(flipped),
+		"another token's signature": head + "." + payload + "." + strings.Split(login(t, f.auth), ".")[2],
+		"segments swapped":          signed(payload, head),
+		"one letter, signed":        signed("A", payload),
+		"one letter, signed 2":      signed(head, "A"),
+		"the token twice":           f.genuine + f.genuine,
+		"scheme in the token":       "Bearer." + payload + "." + signature,
 	})
 	for step, call := range steps(f.auth) {
 		if err := call(t.Context(), ""); !hasCode(err, middleware.CodeTokenInvalid) {
-			t.Errorf("R1: %s of an empty token: %v", step, err)
+			t.Errorf("R1: %s of the empty text: %v", step, err)
 		}
 	}
 }
@@ -134,7 +137,7 @@ func TestR1Size(t *testing.T) {
 	})
 }
 
-// The longest token that Issue gives is one that Verify takes, and it can be refreshed.
+// Verify and Refresh accept the longest token that Issue returns.
 func TestR1LongestToken(t *testing.T) {
 	auth := newAuth(t)
 	padded := func(n int) middleware.Identity {
@@ -145,17 +148,17 @@ func TestR1LongestToken(t *testing.T) {
 		tokens, err := auth.Issue(t.Context(), padded(n))
 		if err != nil {
 			if !strings.Contains(err.Error(), strconv.Itoa(maxToken)) || len(tokens.AccessToken) > 0 {
-				t.Errorf("R1: a token that is too long: %q, %v, want an error that says how long it may be", tokens.AccessToken, err)
+				t.Errorf("R1: a token that is too long: %q, error %v, want an error that states the limit", tokens.AccessToken, err)
 			}
 			break
 		}
 		if n++; len(tokens.AccessToken) > maxToken {
-			t.Fatalf("R1: Issue gives a token of %d bytes", len(tokens.AccessToken))
+			t.Fatalf("R1: Issue returns a token of %d bytes", len(tokens.AccessToken))
 		}
 	}
 	text := issue(t, auth, padded(n-1))
 	if len(text) <= maxToken-4 {
-		t.Errorf("R1: a token of %d bytes is the longest, want nearly %d", len(text), maxToken)
+		t.Errorf("R1: the longest token has %d bytes, want almost %d", len(text), maxToken)
 	}
 	verify(t, auth, refresh(t, auth, text))
 }

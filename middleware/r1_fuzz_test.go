@@ -16,7 +16,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// No text makes a step panic, and none is accepted that we did not sign.
+// R1: fuzzed, and compared with golang-jwt.
+
+// No text makes Verify panic, and every accepted text has a valid signature.
 func FuzzDecode(f *testing.F) {
 	auth := newAuth(f)
 	genuine := login(f, auth)
@@ -42,14 +44,14 @@ func FuzzDecode(f *testing.F) {
 		mac := hmac.New(sha256.New, secret)
 		_, _ = io.WriteString(mac, signed)
 		if got, err := base64.RawURLEncoding.Strict().DecodeString(signature); err != nil || !hmac.Equal(got, mac.Sum(nil)) {
-			t.Fatalf("R1: accepted %q, which we did not sign", text)
+			t.Fatalf("R1: accepted %q, whose signature is not valid", text)
 		}
 		agreesWithGolangJWT(t, text, claims)
 	})
 }
 
-// With a genuine signature on any header and payload: no panic, and what is accepted reads as golang-jwt
-// reads it; its successor too.
+// With a valid signature on any header and payload nothing panics, and golang-jwt reads the same claims from an
+// accepted token and from its successor.
 func FuzzDecodeSigned(f *testing.F) {
 	m := membersOf(f, login(f, newAuth(f))).with("exp", "4102444800").with("refresh_exp", "4102444800")
 	for _, header := range []string{ourHeader, `{"typ":"JWT","alg":"HS256","x":[{"a":"}"}]}`, `{"alg":"none","typ":"JWT"}`, `{"alg":"HS256","typ":"refresh+jwt"}`} {
@@ -63,7 +65,7 @@ func FuzzDecodeSigned(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, header, payload string) {
-		auth := newAuth(t) // a new blacklist: what one input used up must not shield the next
+		auth := newAuth(t) // with an empty blacklist, so that inputs do not affect each other
 		text := forge(header, payload)
 		claims, err := auth.Verify(t.Context(), text)
 		if err != nil {
@@ -71,7 +73,7 @@ func FuzzDecodeSigned(f *testing.F) {
 		}
 		agreesWithGolangJWT(t, text, claims)
 		if written, err := claims.MarshalJSON(); err != nil || string(written) != payload {
-			t.Fatalf("MarshalJSON gives %q, %v, want %q", written, err, payload)
+			t.Fatalf("MarshalJSON returns %q, %v, want %q", written, err, payload)
 		}
 		if tokens, err := auth.Refresh(t.Context(), text); err == nil {
 			agreesWithGolangJWT(t, tokens.AccessToken, tokens.Claims)
@@ -79,26 +81,27 @@ func FuzzDecodeSigned(f *testing.F) {
 	})
 }
 
-// strict is golang-jwt as careful as it can be told to be, but that clocks may differ (R2).
+// strict is golang-jwt with its strictest settings, and the leeway of R2.
 var strict = jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}), jwt.WithStrictDecoding(), jwt.WithExpirationRequired(),
 	jwt.WithIssuedAt(), jwt.WithLeeway(30*time.Second), jwt.WithJSONNumber())
 
 func ourKey(*jwt.Token) (any, error) { return secret, nil }
 
-// agreesWithGolangJWT checks a token that we accept against the strictest settings of golang-jwt.
+// agreesWithGolangJWT checks that golang-jwt reads the same claims from a token that Verify accepts.
 func agreesWithGolangJWT(t *testing.T, text string, claims middleware.Claims) {
 	t.Helper()
 	theirs, err := strict.Parse(text, ourKey)
 	if err != nil {
-		t.Fatalf("R1: accepted %q, but golang-jwt says: %v", text, err)
+		t.Fatalf("R1: accepted %q, which golang-jwt rejects: %v", text, err)
 	}
 	subject, _ := theirs.Claims.GetSubject()
 	exp, err := theirs.Claims.GetExpirationTime()
 	if subject != claims.Subject || err != nil || exp == nil || !exp.Equal(claims.ExpiresAt) {
-		t.Fatalf("R1: we read %q until %v, golang-jwt %q until %v", claims.Subject, claims.ExpiresAt, subject, exp)
+		t.Fatalf("R1: subject %q and expiry %v, golang-jwt reads %q and %v", claims.Subject, claims.ExpiresAt, subject, exp)
 	}
 }
 
+// golang-jwt accepts our tokens, and Verify accepts a token that golang-jwt signs.
 func TestInterop(t *testing.T) {
 	auth := newAuth(t, func(c *middleware.Config) { c.Issuer, c.Audience = "https://we.example", "api" })
 	text := issue(t, auth, middleware.Identity{Subject: "admin", Claims: trickyClaims})
@@ -106,7 +109,7 @@ func TestInterop(t *testing.T) {
 		theirs, err := jwt.Parse(text, ourKey, jwt.WithValidMethods([]string{"HS256"}), jwt.WithStrictDecoding(), jwt.WithExpirationRequired(),
 			jwt.WithIssuedAt(), jwt.WithIssuer("https://we.example"), jwt.WithAudience("api"), jwt.WithSubject("admin"), jwt.WithJSONNumber())
 		if err != nil {
-			t.Fatal("golang-jwt refuses our token:", err)
+			t.Fatal("golang-jwt rejects our token:", err)
 		}
 		if theirs.Header["typ"] != "JWT" || theirs.Header["kid"] != nil {
 			t.Errorf("the header is %v", theirs.Header)
@@ -123,6 +126,6 @@ func TestInterop(t *testing.T) {
 		t.Fatal(err)
 	}
 	if claims := verify(t, auth, made); !reflect.DeepEqual(decodedClaims(t, claims), decoded(t, jsonOf(t, trickyClaims))) {
-		t.Errorf("a token that golang-jwt made reads %v", decodedClaims(t, claims))
+		t.Errorf("the claims of a token from golang-jwt are %v", decodedClaims(t, claims))
 	}
 }

@@ -10,7 +10,10 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A refresh that is under way while a leaked key is replaced must not carry the thief over to the new key.
+// R1a: a step signs with the key set with which it verified the token.
+
+// A key has leaked and is replaced while its thief refreshes. The refresh must not return a token signed with the new
+// key.
 func TestR1aAStepSignsWithTheKeysThatItVerifiedWith(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(slowReload(3 * time.Second))
@@ -28,7 +31,7 @@ func TestR1aAStepSignsWithTheKeysThatItVerifiedWith(t *testing.T) {
 	})
 }
 
-// Thieves hold a key that leaked, and refresh without a pause while it is replaced.
+// Many thieves refresh tokens without a pause while the leaked key is replaced, round after round.
 func TestKeyReplacementUnderLoad(t *testing.T) {
 	const thieves = 32
 	for name, reload := range map[string]time.Duration{"without Reload": 0, "with a slow Reload": 2 * time.Millisecond} {
@@ -57,22 +60,22 @@ func TestKeyReplacementUnderLoad(t *testing.T) {
 						for after := 0; after < 3; {
 							next, err := auth.Refresh(t.Context(), newest[i].AccessToken)
 							if err != nil {
-								return // the key is gone
+								return // the key was replaced
 							}
 							newest[i] = next
 							begun()
 							runtime.Gosched()
 							select {
 							case <-replaced:
-								after++ // one refresh may have been under way, no more
+								after++ // one refresh may have been in flight
 							default:
 							}
 						}
-						t.Error("R1a: the refreshes go on after the key was replaced")
+						t.Error("R1a: refreshes still succeed after the key was replaced")
 					})
 				}
 				refreshed.Wait()
-				if err := auth.SetKeys([]middleware.Key{hs256("new", []byte("a secret that nobody else knows yet"))}); err != nil {
+				if err := auth.SetKeys([]middleware.Key{hs256("new", []byte("a secret that has not leaked so far"))}); err != nil {
 					t.Fatal(err)
 				}
 				close(replaced)
