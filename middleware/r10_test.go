@@ -10,24 +10,25 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/ginrefresh/ginrefresh/middleware"
-	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// A refresh of a client that has gone uses nothing up.
+// R10 and R10a: nothing is used up without an answer, and a swap takes effect in time or never.
+
+// If the client hangs up before the swap, its token is not replaced.
 func TestR10AClientThatHasGoneKeepsItsToken(t *testing.T) {
 	auth := newAuth(t, noGrace)
 	tokens := issueTokens(t, auth, middleware.Identity{})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := auth.Refresh(gone, tokens.AccessToken); !hasCode(err, middleware.CodeStoreUnavailable) {
-		t.Errorf("R10: %v, want store_unavailable", err)
+		t.Errorf("R10: refresh of a client that has hung up: %v, want store_unavailable", err)
 	}
 	refreshTokens(t, auth, tokens)
 }
 
-// A browser drops a cookie of more than 4096 bytes without a word, so no such token is made (R10).
+// A browser silently drops a cookie of more than 4096 bytes, so no such token is issued.
 func TestR10TokensThatFitNoCookie(t *testing.T) {
-	const most = 4096
+	const limit = 4096
 	padded := func(n int) gin.H { return gin.H{"pad": strings.Repeat("x", n)} }
 	for mode, row := range cookieModes {
 		t.Run(mode, func(t *testing.T) {
@@ -49,11 +50,11 @@ func TestR10TokensThatFitNoCookie(t *testing.T) {
 			if answer.rejected(t, middleware.CodeServerError); answer.header.Get("Set-Cookie") != "" {
 				t.Errorf("cookies that are too large: %v", answer.header)
 			}
-			if largest > most || largest < most-3 {
-				t.Errorf("the largest cookie has %d bytes, want nearly %d", largest, most)
+			if largest > limit || largest < limit-3 {
+				t.Errorf("the largest cookie has %d bytes, want almost %d", largest, limit)
 			}
 			if _, err := auth.Issue(t.Context(), middleware.Identity{Subject: "admin", Claims: padded(pad)}); err == nil || !strings.Contains(err.Error(), "4096") {
-				t.Errorf("Issue says %v, want how long it may be", err)
+				t.Errorf("Issue returns %v, want an error that states the limit", err)
 			}
 
 			tokens := issueTokens(t, auth, middleware.Identity{})
@@ -64,15 +65,16 @@ func TestR10TokensThatFitNoCookie(t *testing.T) {
 				t.Errorf("cookies that are too large: %v", answer.header)
 			}
 			r.answer.Store(&reloaded{claims: padded(pad - 1)})
-			s.send("POST", "/refresh", inCookie).cookieAnswer(t) // it was not used up
+			s.send("POST", "/refresh", inCookie).cookieAnswer(t) // the token was not replaced
 		})
 	}
 }
 
-// The store freezes between look and swap. When it wakes up, the swap must be void, or the retry looks like theft.
+// The store freezes between the read and the swap. When it wakes up, the swap must have no effect. Otherwise the retry
+// would look like reuse.
 func TestR10aASwapDoesNotTakeEffectLate(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
-		s := &frozen{Memory: newMemory(t)}
+		s := &frozen{Store: newMemory(t)}
 		auth := server(func(c *middleware.Config) { c.Store = s })
 		tokens := issueTokens(t, auth, middleware.Identity{})
 		s.until = time.Now().Add(12 * time.Second)
@@ -80,15 +82,15 @@ func TestR10aASwapDoesNotTakeEffectLate(t *testing.T) {
 		wait(13 * time.Second)
 		next, err := auth.Refresh(t.Context(), refreshable(tokens))
 		if err != nil {
-			t.Fatalf("R10a: the retry after the store woke up: %v", err)
+			t.Fatalf("R10a: the retry, after the store woke up: %v", err)
 		}
-		wantVerify(t, "R10a: its token", auth, next.AccessToken, "")
+		wantVerify(t, "R10a: the token of the retry", auth, next.AccessToken, "")
 	})
 }
 
-// frozen is a backend that runs what it was asked when it wakes up, and by then is to leave out what came too late.
+// frozen is a store that executes the pending swaps when it wakes up.
 type frozen struct {
-	*store.Memory
+	middleware.Store
 	until time.Time
 }
 
@@ -96,15 +98,15 @@ func (s *frozen) CompareAndSwap(ctx context.Context, key, old, new string, expir
 	if time.Now().Before(s.until) {
 		go func() {
 			wait(time.Until(s.until))
-			_, _ = s.Memory.CompareAndSwap(keepDeadline{ctx}, key, old, new, expires)
+			_, _ = s.Store.CompareAndSwap(keepDeadline{ctx}, key, old, new, expires)
 		}()
 		<-ctx.Done()
 		return false, ctx.Err()
 	}
-	return s.Memory.CompareAndSwap(ctx, key, old, new, expires)
+	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }
 
-// keepDeadline is a context of which only the deadline is left, as a backend sees it.
+// keepDeadline is a context that is never done, but still has its deadline, as a backend sees it.
 type keepDeadline struct{ context.Context }
 
 func (keepDeadline) Done() <-chan struct{} { return nil }

@@ -15,17 +15,19 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A logout whose client has gone before anything was asked counts too.
+// R11: a logout ends the session, whichever of its tokens is presented.
+
+// A logout is carried out even if the client hung up before the store was read.
 func TestR11ALogoutOfAClientThatHasGone(t *testing.T) {
 	auth := newAuth(t)
 	tokens := issueTokens(t, auth, middleware.Identity{})
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	wantCode(t, "R11", auth.Logout(gone, tokens.AccessToken), "")
-	wantDead(t, "R11", auth, tokens)
+	wantCode(t, "R11: logout", auth.Logout(gone, tokens.AccessToken), "")
+	wantDead(t, "R11: after the logout", auth, tokens)
 }
 
-// A real connection that breaks while the store is asked.
+// A real connection breaks while the store is being read.
 func TestR11ALogoutWhoseConnectionBreaks(t *testing.T) {
 	s := &blocking{Store: newMemory(t), asked: make(chan struct{}), proceed: make(chan struct{})}
 	auth := newAuth(t, func(c *middleware.Config) { c.Store = s })
@@ -48,15 +50,15 @@ func TestR11ALogoutWhoseConnectionBreaks(t *testing.T) {
 		hangUp()
 	}()
 	if _, err := server.Client().Do(request); err == nil {
-		t.Fatal("the client did not hang up")
+		t.Fatal("the request succeeded, want it to be cancelled")
 	}
 	<-noticed
 	close(s.proceed)
 	<-done
-	wantVerify(t, "R11", auth, text, middleware.CodeTokenRevoked)
+	wantVerify(t, "R11: after the logout", auth, text, middleware.CodeTokenRevoked)
 }
 
-// blocking holds the first read until the test lets it go on.
+// blocking holds every Get until the test closes proceed.
 type blocking struct {
 	middleware.Store
 	armed          bool
@@ -76,11 +78,7 @@ func (s *blocking) Get(ctx context.Context, keys ...string) ([]string, error) {
 	return s.Store.Get(ctx, keys...)
 }
 
-func (s *blocking) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
-}
-
-// After the deadline an access token may live yet, and can be logged out.
+// An access token may outlive the deadline. Until it expires, the session can be logged out.
 func TestR11LogoutUntilTheLastTokenIsDead(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server()
@@ -90,7 +88,7 @@ func TestR11LogoutUntilTheLastTokenIsDead(t *testing.T) {
 		wait(30 * time.Second)
 		wantVerify(t, "R9: after the deadline", auth, last.AccessToken, "")
 		wantCode(t, "R11: logout after the deadline", auth.Logout(t.Context(), refreshable(first)), "")
-		wantVerify(t, "R11", auth, last.AccessToken, middleware.CodeTokenRevoked)
+		wantVerify(t, "R11: after the logout", auth, last.AccessToken, middleware.CodeTokenRevoked)
 	})
 }
 
@@ -100,14 +98,14 @@ func TestR11PairLogoutUntilTheLastTokenIsDead(t *testing.T) {
 		wait(time.Hour - time.Microsecond)
 		last := refreshTokens(t, auth, first)
 		wait(time.Minute - time.Second)
-		wantVerify(t, "R9: the last access token outlives the window", auth, last.AccessToken, "")
+		wantVerify(t, "R9: the last access token after the deadline", auth, last.AccessToken, "")
 		for what, text := range map[string]string{"an expired access token": first.AccessToken, "the first refresh token": first.RefreshToken} {
-			wantCode(t, "R11: "+what+" while the last access token lives", auth.Logout(t.Context(), text), "")
+			wantCode(t, "R11: logout with "+what+" while the last access token is valid", auth.Logout(t.Context(), text), "")
 		}
 		wantVerify(t, "R11: the last access token", auth, last.AccessToken, middleware.CodeTokenRevoked)
 		wait(time.Second + time.Microsecond)
 		for what, text := range map[string]string{"an access token": last.AccessToken, "a refresh token": last.RefreshToken} {
-			wantCode(t, "R11: "+what+" when all tokens are dead", auth.Logout(t.Context(), text), middleware.CodeRefreshExpired)
+			wantCode(t, "R11: logout with "+what+" when all tokens have expired", auth.Logout(t.Context(), text), middleware.CodeRefreshExpired)
 		}
 	})
 }
@@ -133,7 +131,7 @@ func TestR11PairLogoutWithEitherKillsBoth(t *testing.T) {
 				}
 				apart := issueTokens(t, auth, middleware.Identity{})
 				wait(row.late)
-				for range 2 { // twice is fine
+				for range 2 { // a second logout succeeds too
 					if err := auth.Logout(t.Context(), row.with(all)); err != nil {
 						t.Errorf("R11: logout with the %s: %v", name, err)
 					}
@@ -148,14 +146,14 @@ func TestR11PairLogoutWithEitherKillsBoth(t *testing.T) {
 						wantRefresh(t, fmt.Sprintf("R11: refresh token %d at %s server", i, where), server, tokens.RefreshToken, middleware.CodeTokenRevoked)
 					}
 				}
-				wantVerify(t, "another session", other, refreshTokens(t, other, apart).AccessToken, "")
+				wantVerify(t, "R11: another session", other, refreshTokens(t, other, apart).AccessToken, "")
 			})
 		})
 	}
 }
 
-// The login server gives thirty days, another server has fourteen configured: a logout there with the access token
-// must be remembered for as long as the session lives.
+// A session lasts thirty days. A logout at a server with a RefreshTTL of fourteen days must be remembered for all
+// thirty, also if the client presents the access token.
 func TestR11PairLogoutIsRememberedForTheSessionsWindow(t *testing.T) {
 	const days = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
@@ -167,12 +165,12 @@ func TestR11PairLogoutIsRememberedForTheSessionsWindow(t *testing.T) {
 		month, fortnight := window(30*days), window(14*days)
 		tokens := issueTokens(t, month, middleware.Identity{})
 		if !tokens.Claims.RefreshUntil.Equal(tokens.RefreshUntil) || membersOf(t, tokens.AccessToken)["refresh_exp"] == "" {
-			t.Errorf("R11: the access token has the deadline %v, want %v", tokens.Claims.RefreshUntil, tokens.RefreshUntil)
+			t.Errorf("R11: the deadline in the access token is %v, want %v", tokens.Claims.RefreshUntil, tokens.RefreshUntil)
 		}
 		wantCode(t, "logout", fortnight.Logout(t.Context(), tokens.AccessToken), "")
 		wait(15 * days)
-		wantRefresh(t, "R11: after the other server's window", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
+		wantRefresh(t, "R11: after the shorter RefreshTTL", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
 		wait(15*days - time.Second)
-		wantRefresh(t, "R11: at the end of its own", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
+		wantRefresh(t, "R11: just before the deadline", month, tokens.RefreshToken, middleware.CodeTokenRevoked)
 	})
 }

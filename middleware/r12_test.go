@@ -11,18 +11,21 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// Another server's clock may be a second behind the one that revoked first: its cutoff must not be the earlier one.
+// R12: log out everywhere ends the sessions of the subject that began before.
+
+// Two servers revoke in turn, with logins in between. The clocks may differ by a second, so the second cutoff must not
+// be earlier than the first.
 func TestR12EachRevocationEndsTheLoginsBeforeIt(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		a, b := server(), server()
-		for range 4 { // all of it in one moment
+		for range 4 { // all at the same instant
 			between := issueTokens(t, b, middleware.Identity{})
 			if err := a.RevokeSubject(t.Context(), "admin"); err != nil {
 				t.Fatal(err)
 			}
-			wantDead(t, "R12", b, between)
+			wantDead(t, "R12: the first revocation", b, between)
 			between = issueTokens(t, a, middleware.Identity{})
-			wantVerify(t, "R12: the login after it", b, between.AccessToken, "")
+			wantVerify(t, "R12: the login after the first revocation", b, between.AccessToken, "")
 			if err := b.RevokeSubject(t.Context(), "admin"); err != nil {
 				t.Fatal(err)
 			}
@@ -31,7 +34,8 @@ func TestR12EachRevocationEndsTheLoginsBeforeIt(t *testing.T) {
 	})
 }
 
-// A login that was checked against the old password must not survive the change of it, whichever server it is at.
+// A login with the old password, in progress while the password changes, must not survive, whether both happen on one
+// server or on two.
 func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 	for name, sameServer := range map[string]bool{"one server": true, "two servers": false} {
 		t.Run(name, func(t *testing.T) {
@@ -56,7 +60,7 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 				answer.rejected(t, middleware.CodeStoreUnavailable)
 				s.send("POST", "/login?password=old").rejected(t, middleware.CodeInvalidCredentials)
 				retry := s.send("POST", "/login?password=new")
-				if sameServer { // it knows the order of what it did
+				if sameServer { // a server knows the order of its own operations
 					s.send("GET", "/required", bearer(retry.token(t))).passed(t, "admin")
 				}
 				wait(2 * time.Second)
@@ -66,7 +70,7 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 	}
 }
 
-// The revocation is under way for longer than its cutoff is ahead, and the login is answered before it takes effect.
+// The revocation takes longer than its cutoff is ahead of the clock, and the login is answered before it takes effect.
 func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory, db := newMemory(t), &passwordDB{password: "old", slow: 1500 * time.Millisecond}
@@ -88,7 +92,7 @@ func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
 	})
 }
 
-// passwordDB is a database with a password, and an Authenticate that reads it and then takes its time.
+// passwordDB is a database with one password. Its authenticate reads the password first and then takes its time.
 type passwordDB struct {
 	mu       sync.Mutex
 	password string
@@ -112,7 +116,7 @@ func (d *passwordDB) authenticate(c *gin.Context) (middleware.Identity, error) {
 	return middleware.Identity{Subject: "admin"}, nil
 }
 
-// On the server that revoked, a login right after works at once, also through LoginHandler.
+// On the server that revoked, a login right after succeeds, also through LoginHandler.
 func TestR12ALoginRightAfterARevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := newAuth(t)
@@ -126,7 +130,7 @@ func TestR12ALoginRightAfterARevocation(t *testing.T) {
 	})
 }
 
-// R12 in pair mode: with either token, and of all sessions both tokens.
+// In pair mode either token can be presented, and both tokens of every session are revoked.
 func TestR12PairLogoutAll(t *testing.T) {
 	for name, with := range map[string]func(middleware.Tokens) string{
 		"access token":  func(tokens middleware.Tokens) string { return tokens.AccessToken },
@@ -139,8 +143,8 @@ func TestR12PairLogoutAll(t *testing.T) {
 				s := direct(t, routes(auth))
 				s.send("POST", "/logout/all", bearer(with(mine))).accepted(t, "/logout/all")
 				for _, tokens := range []middleware.Tokens{mine, elsewhere} {
-					wantVerify(t, "R12", other, tokens.AccessToken, middleware.CodeTokenRevoked)
-					wantRefresh(t, "R12", other, tokens.RefreshToken, middleware.CodeTokenRevoked)
+					wantVerify(t, "R12: after the log-out everywhere", other, tokens.AccessToken, middleware.CodeTokenRevoked)
+					wantRefresh(t, "R12: after the log-out everywhere", other, tokens.RefreshToken, middleware.CodeTokenRevoked)
 				}
 				wantVerify(t, "R12: another subject", other, refreshTokens(t, other, alice).AccessToken, "")
 				again := issueTokens(t, other, middleware.Identity{})

@@ -10,7 +10,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// With a leaked key a thief could move the login, and with it the end of the window, into the future.
+// R2: expiry, and dates in the future.
+
+// With a leaked key a thief could move the login into the future, and with it the deadline.
 func TestR2AuthTimeInTheFuture(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server()
@@ -30,7 +32,7 @@ func TestR2AuthTimeInTheFuture(t *testing.T) {
 	})
 }
 
-// Nor may the birth be moved, past every log-out everywhere to come.
+// A birth in the future would survive every future log-out everywhere.
 func TestR2BirthInTheFuture(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server()
@@ -40,7 +42,7 @@ func TestR2BirthInTheFuture(t *testing.T) {
 			instant := m["jti"][strings.LastIndex(m["jti"], "."):]
 			sid := strconv.FormatInt(time.Now().Add(ahead).UnixMicro(), 36) + "-AAAAAAAAAAAAAAAAAAAAAA"
 			forged := forgeLike(text, m.with("sid", `"`+sid+`"`).with("jti", `"`+sid+instant))
-			wantVerify(t, fmt.Sprintf("R2: a birth %v ahead", ahead), auth, forged, code)
+			wantVerify(t, fmt.Sprintf("R2: birth %v ahead", ahead), auth, forged, code)
 		}
 		for _, sid := range []string{"", "x", "-x", "0-x", "A-x", "zzzzzzzzzzzzz-x"} {
 			m := membersOf(t, text)

@@ -10,7 +10,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// A refresh that looked before the subject was revoked, and issues its token more than a second later.
+// R3: no token of an ended session or a revoked subject is accepted.
+
+// A refresh reads the blacklist before the subject is revoked, and issues its token more than a second later.
 func TestR3ARefreshThatLookedBeforeTheRevocation(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		quick := server()
@@ -28,12 +30,12 @@ func TestR3ARefreshThatLookedBeforeTheRevocation(t *testing.T) {
 		wg.Wait()
 		wantDead(t, "R3: the successor", quick, next)
 		wait(time.Minute)
-		wantDead(t, "R3: the successor", quick, next)
-		wantVerify(t, "R12: a login afterwards", quick, issueTokens(t, slow, middleware.Identity{}).AccessToken, "")
+		wantDead(t, "R3: the successor, a minute later", quick, next)
+		wantVerify(t, "R12: a login after the revocation", quick, issueTokens(t, slow, middleware.Identity{}).AccessToken, "")
 	})
 }
 
-// A struct that embeds a store which can be peeked into must not pass what its own Get refuses.
+// A struct that embeds a store in memory inherits its Peek. If the struct has its own Get, guards must call that.
 func TestAStoreThatEmbedsAMemory(t *testing.T) {
 	verifyOnly := func(auth *middleware.Auth, text string) error { return errOf(auth.Verify(t.Context(), text)) }
 	for _, s := range []middleware.Store{
@@ -52,13 +54,13 @@ func TestAStoreThatEmbedsAMemory(t *testing.T) {
 	auth := newAuth(t, func(c *middleware.Config) { c.Store = s })
 	text := login(t, auth)
 	for range 3 {
-		wantCode(t, "before", verifyOnly(auth, text), "")
+		wantCode(t, "before the end", verifyOnly(auth, text), "")
 	}
 	s.ended = true
-	wantCode(t, "R3: Get says that it has ended", verifyOnly(auth, text), middleware.CodeTokenRevoked)
+	wantCode(t, "R3: Get reports that the session has ended", verifyOnly(auth, text), middleware.CodeTokenRevoked)
 }
 
-// overriding embeds a Memory and keeps its records elsewhere.
+// overriding embeds a Memory, but keeps its records in another store.
 type overriding struct {
 	*store.Memory
 	records middleware.Store
@@ -72,7 +74,7 @@ func (s overriding) CompareAndSwap(ctx context.Context, key, old, new string, ex
 	return s.records.CompareAndSwap(ctx, key, old, new, expires)
 }
 
-// reading overrides Get alone: it adds what another blacklist has.
+// reading overrides Get alone. It reports that the session has ended, as if it knew that from another blacklist.
 type reading struct {
 	*store.Memory
 	ended bool

@@ -15,7 +15,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A refresh that loses the swap to another server's gives what that one gave; and Reload is asked once.
+// R6 and R6a: a refresh swaps the current token atomically, at most once per grace period.
+
+// A refresh that loses the swap to another server returns the same successor. Each refresh calls Reload once.
 func TestR6LostSwapInBothModes(t *testing.T) {
 	for mode, inMode := range modes {
 		t.Run(mode, func(t *testing.T) {
@@ -38,56 +40,56 @@ func TestR6LostSwapInBothModes(t *testing.T) {
 			}})
 			ours := refreshTokens(t, auth, first)
 			if ours.AccessToken != theirs.AccessToken || ours.RefreshToken != theirs.RefreshToken || asked != 2 {
-				t.Errorf("R6: the loser of the swap gives %+v after %d calls of Reload, the winner %+v", ours.Claims, asked, theirs.Claims)
+				t.Errorf("R6: the loser of the swap returns %+v, the winner %+v; %d calls of Reload, want 2", ours.Claims, theirs.Claims, asked)
 			}
 		})
 	}
 }
 
-// A page fires twenty refreshes with whatever cookie it has at the moment: they are one swap, and none is a theft.
+// Within the grace period a refresh of the new token, or of its predecessor, returns the new token again.
 func TestR6aOneSwapPerGrace(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth, other := server(), server()
 		first := issueTokens(t, auth, middleware.Identity{})
 		second := refreshTokens(t, auth, first)
 		if second.Claims.ID == first.Claims.ID {
-			t.Fatal("R6: the first refresh after a login swaps")
+			t.Fatal("R6: the first refresh after a login does not swap")
 		}
 		for range 5 {
 			wait(2 * time.Second)
 			for _, text := range []string{refreshable(second), refreshable(first)} {
 				again, err := other.Refresh(t.Context(), text)
 				if err != nil || again.AccessToken != second.AccessToken || again.RefreshToken != second.RefreshToken {
-					t.Fatalf("R6a: a refresh within the grace gives %v, %v, want the same token again", again.Claims.ID, err)
+					t.Fatalf("R6a: a refresh within the grace period returns %v, %v, want the same token again", again.Claims.ID, err)
 				}
 			}
 		}
 		wait(time.Millisecond)
 		third := refreshTokens(t, auth, second)
 		if third.Claims.ID == second.Claims.ID {
-			t.Error("R6: after the grace the token is swapped")
+			t.Error("R6: after the grace period the token is not swapped")
 		}
-		wantRefresh(t, "R8: the first token, long after its grace", auth, refreshable(first), middleware.CodeTokenReused)
+		wantRefresh(t, "R8: the first token, long after its grace period", auth, refreshable(first), middleware.CodeTokenReused)
 	})
 }
 
-// A token whose answer would be dead already is swapped.
+// A token that has expired is not returned again: it is swapped.
 func TestR6aADeadAnswerIsNotRepeated(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(func(c *middleware.Config) { c.TTL = 3 * time.Second })
 		second := refreshTokens(t, auth, issueTokens(t, auth, middleware.Identity{}))
 		wait(3*time.Second - time.Millisecond)
 		if again := refreshTokens(t, auth, second); again.Claims.ID != second.Claims.ID {
-			t.Error("R6a: a token that lives is swapped within the grace")
+			t.Error("R6a: a token that is still valid is swapped within the grace period")
 		}
 		wait(time.Millisecond)
 		if third := refreshTokens(t, auth, second); third.Claims.ID == second.Claims.ID {
-			t.Error("R6a: the answer is a dead token")
+			t.Error("R6a: the refresh returns an expired token")
 		}
 	})
 }
 
-// Own claims are those of now, also in a token that is returned again.
+// A token that is returned again has the claims of the latest Reload.
 func TestR6aReloadsTheClaims(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		n := 0
@@ -103,7 +105,8 @@ func TestR6aReloadsTheClaims(t *testing.T) {
 	})
 }
 
-// A token that the browser has is not set again: that answer might overtake the one with its successor.
+// A cookie that the browser already has is not set again. That response could arrive after the one that sets the
+// successor.
 func TestR6aARepeatedCookieIsNotSetAgain(t *testing.T) {
 	for mode, row := range cookieModes {
 		auth := newAuth(t, row.change, withCookie(middleware.Cookie{}))
@@ -119,7 +122,8 @@ func TestR6aARepeatedCookieIsNotSetAgain(t *testing.T) {
 	}
 }
 
-// A page forces twenty refreshes at once, again and again, with one cookie and no care, over a slow network.
+// A page fires twenty refreshes at once, again and again, over a slow network, each with the cookie that the browser has
+// at that moment.
 func TestForcedParallelRefreshesWithACookie(t *testing.T) {
 	t.Parallel()
 	const parallel = 20
@@ -147,11 +151,11 @@ func TestForcedParallelRefreshesWithACookie(t *testing.T) {
 				wg.Go(func() {
 					wait(upTo(2 * time.Second))
 					sent := browser.get()
-					wait(upTo(3 * time.Second)) // on its way
+					wait(upTo(3 * time.Second)) // the request's way
 					r := s.send("POST", "/refresh", header("Cookie", "__Host-access_token="+sent))
-					wait(upTo(3 * time.Second)) // on its way back
+					wait(upTo(3 * time.Second)) // the response's way
 					if r.status != http.StatusOK {
-						t.Errorf("round %d: a refresh is answered %d %s", round, r.status, r.body)
+						t.Errorf("round %d: response %d %s to a refresh", round, r.status, r.body)
 					}
 					browser.take(r)
 				})
@@ -159,19 +163,19 @@ func TestForcedParallelRefreshesWithACookie(t *testing.T) {
 			wg.Wait()
 			s.send("GET", "/required", header("Cookie", "__Host-access_token="+browser.get())).passed(t, "admin")
 			if t.Failed() {
-				t.Fatalf("round %d: the client is logged out", round)
+				t.Fatalf("failed in round %d", round)
 			}
 			wait(upTo(15 * time.Second))
 		}
-		for i := 2; i < len(swaps); i++ { // the first one after a login is always made
+		for i := 2; i < len(swaps); i++ { // the first refresh after a login always swaps
 			if pause := swaps[i].Sub(swaps[i-1]); pause < 10*time.Second {
-				t.Errorf("R6a: two swaps within %v", pause)
+				t.Errorf("R6a: two swaps within %v, want at least the grace period", pause)
 			}
 		}
 	})
 }
 
-// tokenJar is a browser's: what it sends is what it has when it sends, and answers overtake each other.
+// tokenJar holds the browser's cookie. Responses can overtake each other, so the last to arrive wins.
 type tokenJar struct {
 	mu   sync.Mutex
 	text string
@@ -191,7 +195,7 @@ func (j *tokenJar) take(r reply) {
 	}
 }
 
-// counting tells of the swaps that were won.
+// counting calls swapped after each successful swap.
 type counting struct {
 	middleware.Store
 	swapped func()

@@ -12,12 +12,14 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// R7: within the grace period the previous token gets the same successor.
+
 func TestR7PairGraceGivesTheSamePair(t *testing.T) {
 	inPairMode(t, func(t *testing.T, auth, other *middleware.Auth) {
 		first := issueTokens(t, auth, middleware.Identity{Claims: gin.H{"role": "admin"}})
 		wait(time.Second)
 		second := refreshTokens(t, auth, first)
-		for range 4 { // the grace is never extended
+		for range 4 { // the grace period is not extended
 			wait(2500 * time.Millisecond)
 			again := refreshTokens(t, other, first)
 			if again.AccessToken != second.AccessToken || again.RefreshToken != second.RefreshToken {
@@ -25,7 +27,7 @@ func TestR7PairGraceGivesTheSamePair(t *testing.T) {
 			}
 		}
 		wait(time.Microsecond)
-		wantRefresh(t, "R8: after the grace", other, first.RefreshToken, middleware.CodeTokenReused)
+		wantRefresh(t, "R8: after the grace period", other, first.RefreshToken, middleware.CodeTokenReused)
 		for what, text := range map[string]string{"first": first.AccessToken, "second": second.AccessToken} {
 			wantVerify(t, "R8: access token of the "+what+" pair", auth, text, middleware.CodeTokenRevoked)
 		}
@@ -33,7 +35,7 @@ func TestR7PairGraceGivesTheSamePair(t *testing.T) {
 	})
 }
 
-// Tabs wake up together: all get one pair.
+// Tabs that wake up at the same time all get the same pair.
 func TestR7PairParallelRefreshes(t *testing.T) {
 	memory := newMemory(t)
 	shared := func(c *middleware.Config) { c.Store = memory }
@@ -64,7 +66,7 @@ func TestR7PairParallelRefreshes(t *testing.T) {
 	servers[1].send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
 }
 
-// R7 to the letter: all who refresh a replaced token within the grace hold the same text.
+// The successors are identical byte for byte, whatever the algorithm. Only PS* adds a random salt.
 func TestR7SuccessorsAreIdentical(t *testing.T) {
 	t.Parallel()
 	for alg, key := range signers() {
@@ -83,14 +85,14 @@ func TestR7SuccessorsAreIdentical(t *testing.T) {
 					}
 				}
 				if salted && got.AccessToken == want.AccessToken {
-					t.Errorf("%s, %s: two signatures have one salt", alg, mode)
+					t.Errorf("%s, %s: two signatures have the same salt", alg, mode)
 				}
 			}
 		}
 	}
 }
 
-// A database that takes longer than the grace must not turn parallel refreshes into a theft.
+// If Reload takes longer than the grace period, parallel refreshes are still not taken for reuse.
 func TestR7ASlowReloadTakesNothingFromTheGrace(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(slowReload(11 * time.Second))
@@ -114,7 +116,7 @@ func TestR7ASlowReloadTakesNothingFromTheGrace(t *testing.T) {
 	})
 }
 
-// What the server needs for its answer is not the client's delay: it asked within the grace.
+// The grace period is judged by the arrival of the request, not by the time of the response.
 func TestR7TheGraceIsJudgedByWhenTheClientAsked(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth, slow := server(), server(slowReload(5*time.Second))
@@ -123,12 +125,12 @@ func TestR7TheGraceIsJudgedByWhenTheClientAsked(t *testing.T) {
 		wait(9 * time.Second)
 		again, err := slow.Refresh(t.Context(), refreshable(first))
 		if err != nil || again.Claims.ID != second.Claims.ID {
-			t.Errorf("R7: asked in the grace, answered after it: %v, %v", again.Claims.ID, err)
+			t.Errorf("R7: request within the grace period, response after it: %v, %v", again.Claims.ID, err)
 		}
 	})
 }
 
-// While Reload takes its time the session may go on, or end: what was seen before Reload no longer counts.
+// A session may end during Reload, so the record is read again after Reload.
 func TestR7TheRecordIsLookedAtAgainAfterReload(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth, slow := server(), server(slowReload(5*time.Second))
@@ -137,7 +139,7 @@ func TestR7TheRecordIsLookedAtAgainAfterReload(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			_, err := slow.Refresh(t.Context(), refreshable(first))
-			wantCode(t, "R3: a refresh during which the session was ended", err, middleware.CodeTokenRevoked)
+			wantCode(t, "R3: the session ended during the refresh", err, middleware.CodeTokenRevoked)
 		})
 		wait(time.Second)
 		wantCode(t, "logout", auth.Logout(t.Context(), first.AccessToken), "")
@@ -145,8 +147,8 @@ func TestR7TheRecordIsLookedAtAgainAfterReload(t *testing.T) {
 	})
 }
 
-// Between the signature and the swap time passes, and a second may begin. What was signed and what the record says,
-// from which the successor is made again, must be the same token.
+// The clock may reach the next second between the signature and the swap. The record must still lead to the token that
+// was signed.
 func TestR7TheRecordTellsTheTokenThatWasSigned(t *testing.T) {
 	for _, offset := range []time.Duration{0, 999_999 * time.Microsecond, 999_998 * time.Microsecond, 500 * time.Millisecond} {
 		eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {

@@ -15,21 +15,23 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// R8 under AutoRefresh and at the RefreshHandler: the thief's or the owner's, one of the two tokens is
-// stolen, so both are dead.
+// R8: token reuse ends the session.
+
+// Under AutoRefresh and at the RefreshHandler. One of the two tokens is stolen, and nobody can tell which, so both are
+// revoked.
 func TestR8Reuse(t *testing.T) {
 	for _, keep := range []bool{false, true} {
-		for _, door := range []struct{ method, path string }{{"GET", "/autorefresh"}, {"POST", "/refresh"}} {
+		for _, route := range []struct{ method, path string }{{"GET", "/autorefresh"}, {"POST", "/refresh"}} {
 			for name, age := range map[string]time.Duration{"living": 0, "expired": 2 * time.Hour} {
-				t.Run(fmt.Sprintf("%s %s keep=%v", door.path, name, keep), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s %s keep=%v", route.path, name, keep), func(t *testing.T) {
 					d := newServer(t, noGrace, func(c *middleware.Config) { c.KeepSessionOnReuse = keep })
 					old := aged(t, d.text, age)
 					newest := refresh(t, d.auth, old)
 					if age == 0 {
 						d.send("GET", "/required", bearer(old)).rejected(t, middleware.CodeTokenRevoked)
-						d.send("GET", "/required", bearer(newest)).passed(t, "admin") // no guard but AutoRefresh ends a session
+						d.send("GET", "/required", bearer(newest)).passed(t, "admin") // only AutoRefresh and the refresh detect reuse
 					}
-					d.send(door.method, door.path, bearer(old)).rejected(t, middleware.CodeTokenReused)
+					d.send(route.method, route.path, bearer(old)).rejected(t, middleware.CodeTokenReused)
 					r := d.send("GET", "/required", bearer(newest))
 					if keep {
 						r.passed(t, "admin")
@@ -50,7 +52,7 @@ func TestR8PairReuse(t *testing.T) {
 			s := direct(t, routes(auth))
 			first := issueTokens(t, auth, middleware.Identity{})
 			second := refreshTokens(t, auth, first)
-			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // using an access token is no reuse
+			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // using an access token is not reuse
 			s.send("POST", "/refresh", bearer(first.RefreshToken)).rejected(t, middleware.CodeTokenReused)
 			want := middleware.CodeTokenRevoked
 			if keep {
@@ -62,7 +64,8 @@ func TestR8PairReuse(t *testing.T) {
 	}
 }
 
-// With a chain of swaps inside one grace, as short tokens make it, a straggler is refused and no thief.
+// Tokens with a short TTL can be swapped twice within one grace period. A late request with the first is rejected, but
+// not taken for reuse.
 func TestR8TwoStepsBackWithinTheGraceIsNoReuse(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(func(c *middleware.Config) { c.TTL = time.Second })
@@ -71,13 +74,13 @@ func TestR8TwoStepsBackWithinTheGraceIsNoReuse(t *testing.T) {
 		wait(2 * time.Second)
 		third := refreshTokens(t, auth, second)
 		wantRefresh(t, "R8: two steps back", auth, refreshable(first), middleware.CodeTokenRevoked)
-		wantVerify(t, "R8: the session goes on", auth, third.AccessToken, "")
+		wantVerify(t, "R8: the session is still alive", auth, third.AccessToken, "")
 		wait(10 * time.Second)
-		wantRefresh(t, "R8: two steps back, after the grace", auth, refreshable(first), middleware.CodeTokenReused)
+		wantRefresh(t, "R8: two steps back, after the grace period", auth, refreshable(first), middleware.CodeTokenReused)
 	})
 }
 
-// Who hangs up does not cancel his own logout, and a thief who hangs up is found out all the same.
+// A client that hangs up does not cancel its logout, and a thief cannot avoid reuse detection by hanging up.
 func TestR8R11R12GoOnWithoutTheClient(t *testing.T) {
 	type step = func(ctx context.Context, auth *middleware.Auth, tokens middleware.Tokens) error
 	byHandler := func(path string) step {
@@ -100,7 +103,7 @@ func TestR8R11R12GoOnWithoutTheClient(t *testing.T) {
 		}
 	}
 	for name, row := range map[string]struct {
-		late bool // long after a refresh
+		late bool // the token was replaced longer ago than the grace period
 		step step
 		code middleware.Code
 	}{
@@ -143,7 +146,7 @@ func TestR8R11R12GoOnWithoutTheClient(t *testing.T) {
 	}
 }
 
-// hangingUp cancels the client's request once it was asked.
+// hangingUp cancels the request's context after a Get.
 type hangingUp struct {
 	middleware.Store
 	hangUp context.CancelFunc
@@ -156,8 +159,4 @@ func (s *hangingUp) Get(ctx context.Context, keys ...string) ([]string, error) {
 		s.hangUp()
 	}
 	return values, err
-}
-
-func (s *hangingUp) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
-	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// Right after a log-out everywhere instants run ahead of the clock. No two tokens of the session have one jti all the
-// same.
+// R9: the successor keeps the session and its lifetimes. Tests of Reload are in reload_test.go.
+
+// Right after a log-out everywhere, issue instants run ahead of the clock. Every token has its own jti all the same.
 func TestR9EveryTokenHasItsOwnID(t *testing.T) {
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
 		auth := server(noGrace)
@@ -31,26 +32,26 @@ func TestR9EveryTokenHasItsOwnID(t *testing.T) {
 	})
 }
 
-// R9: what a login asked for holds for all of its session, whatever the configuration says later.
+// The lifetimes of the login hold for the whole session.
 func TestR9PairLifetimesOfOneLogin(t *testing.T) {
 	inPairMode(t, func(t *testing.T, auth, _ *middleware.Auth) {
 		tokens := issueTokens(t, auth, middleware.Identity{TTL: 20 * time.Second, RefreshTTL: 30 * time.Minute})
 		deadline := time.Now().Add(30 * time.Minute)
 		for range 4 {
 			if tokens.ExpiresAt.Sub(tokens.Claims.IssuedAt) != 20*time.Second || !tokens.RefreshUntil.Equal(deadline) {
-				t.Errorf("R9: a token until %v, refreshed until %v, issued at %v, want 20 s and %v", tokens.ExpiresAt, tokens.RefreshUntil, tokens.Claims.IssuedAt, deadline)
+				t.Errorf("R9: the token expires at %v, can be refreshed until %v and was issued at %v, want a TTL of 20 s and the deadline %v", tokens.ExpiresAt, tokens.RefreshUntil, tokens.Claims.IssuedAt, deadline)
 			}
 			if ttl := membersOf(t, tokens.RefreshToken)["access_ttl"]; ttl != "20" {
-				t.Errorf("R9: access_ttl is %s", ttl)
+				t.Errorf("R9: access_ttl is %s, want 20", ttl)
 			}
 			wait(20*time.Second - time.Microsecond)
-			wantVerify(t, "R9", auth, tokens.AccessToken, "")
+			wantVerify(t, "R9: before exp", auth, tokens.AccessToken, "")
 			wait(time.Microsecond)
-			wantVerify(t, "R9", auth, tokens.AccessToken, middleware.CodeTokenExpired)
+			wantVerify(t, "R9: at exp", auth, tokens.AccessToken, middleware.CodeTokenExpired)
 			tokens = refreshTokens(t, auth, tokens)
 		}
 		wait(time.Until(deadline))
-		wantRefresh(t, "R9: at the login's own deadline", auth, tokens.RefreshToken, middleware.CodeRefreshExpired)
+		wantRefresh(t, "R9: at the deadline", auth, tokens.RefreshToken, middleware.CodeRefreshExpired)
 	})
 	auth := newAuth(t, pair)
 	tokens := issueTokens(t, auth, middleware.Identity{})

@@ -14,11 +14,13 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// R9 with Reload: the successor has fresh claims, and nothing is used up if Reload fails.
+
 func TestReload(t *testing.T) {
 	for name, row := range map[string]struct {
 		reloaded
 		code  middleware.Code
-		alive middleware.Code // the same, but the token still lives: AutoRefresh can let it pass
+		alive middleware.Code // under AutoRefresh, while the token is still valid
 	}{
 		"new claims": {reloaded: reloaded{claims: map[string]string{"role": "user"}}},
 		"no claims":  {reloaded: reloaded{}},
@@ -46,7 +48,7 @@ func TestReload(t *testing.T) {
 				r.answer.Store(&row.reloaded)
 				answer := d.send(request.method, request.path, bearer(text))
 				if asked := r.asked.Load(); asked != "admin" {
-					t.Errorf("Reload was asked for %v", asked)
+					t.Errorf("Reload was called for %v, want admin", asked)
 				}
 				if row.code == "" {
 					reloadedInto(t, d.auth, answer, row.claims)
@@ -58,16 +60,16 @@ func TestReload(t *testing.T) {
 					answer.rejected(t, request.code)
 				}
 				if strings.Contains(answer.body, "5432") || answer.header.Get("Authorization") != "" {
-					t.Errorf("answer %s %v", answer.body, answer.header)
+					t.Errorf("the response shows the cause or has a token: %s %v", answer.body, answer.header)
 				}
 				r.answer.Store(&reloaded{})
-				refresh(t, d.auth, text) // R9: not used up
+				refresh(t, d.auth, text) // R9: the token was not replaced
 			}
 		})
 	}
 }
 
-// reloadedInto checks the application's claims of the token in an answer's body or header.
+// reloadedInto checks the application's claims in the token of a response's body or header.
 func reloadedInto(t *testing.T, auth *middleware.Auth, r reply, want any) {
 	t.Helper()
 	text, found := strings.CutPrefix(r.header.Get("Authorization"), "Bearer ")
@@ -96,28 +98,28 @@ func TestR9ReloadInBothModes(t *testing.T) {
 			r.answer.Store(&row.reloaded)
 			answer := s.send("POST", "/refresh", bearer(refreshable(tokens)))
 			if answer.rejected(t, row.code); strings.Contains(answer.body, "5432") {
-				t.Errorf("the answer has the driver's words: %s", answer.body)
+				t.Errorf("the response shows the cause: %s", answer.body)
 			}
 		}
 		s.send("GET", "/admin", bearer(tokens.AccessToken)).passed(t, "admin")
-		wait(30 * time.Minute) // after any grace: it was not used up
+		wait(30 * time.Minute) // after any grace period: the token was not replaced
 		r.answer.Store(&reloaded{claims: gin.H{"role": "user"}})
 		next := s.send("POST", "/refresh", bearer(refreshable(tokens))).tokens(t)
 		s.send("GET", "/admin", bearer(next.AccessToken)).rejected(t, middleware.CodeForbidden)
 		s.send("GET", "/required", bearer(next.AccessToken)).passed(t, "admin")
 		if got := membersOf(t, refreshable(next))["role"]; got != `"user"` {
-			t.Errorf("R9: the token to be refreshed has the role %s", got)
+			t.Errorf("R9: the role in the refreshable token is %s, want user", got)
 		}
 	}, reloading(&r))
 }
 
-// Claims that Reload returns as it got them are carried over, and Reload sees the session's claims.
+// Reload sees the session's claims, and can return them unchanged.
 func TestReloadSeesTheClaims(t *testing.T) {
 	keep := func(_ context.Context, claims middleware.Claims) (any, error) {
 		var own map[string]any
 		err := claims.Decode(&own)
 		if claims.Subject != "admin" || claims.SessionID == "" || claims.AuthTime.IsZero() || own["role"] != "admin" {
-			err = fmt.Errorf("Reload sees %+v %v", claims, own)
+			err = fmt.Errorf("Reload gets %+v and %v", claims, own)
 		}
 		return own, err
 	}
@@ -126,7 +128,7 @@ func TestReloadSeesTheClaims(t *testing.T) {
 		for range 2 {
 			tokens = refreshTokens(t, auth, tokens)
 			if got := fmt.Sprint(decodedClaims(t, tokens.Claims)); got != "map[large:9007199254740993 role:admin]" {
-				t.Errorf("R9: the claims are %s", got)
+				t.Errorf("R9: the claims are %s, want them unchanged", got)
 			}
 		}
 	}, func(c *middleware.Config) { c.Reload = keep })
