@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.testlogfile", ""); err != nil {
 		panic(err)
 	}
-	// Tests that run a program choose its environment. One that passes on the user's instead fails: this secret is too short.
+	// Tests that run a program choose its environment. A test that passes on the user's environment fails: this secret is too short.
 	if err := os.Setenv("JWT_SECRET", "short"); err != nil {
 		panic(err)
 	}

@@ -68,7 +68,7 @@ func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	r.Use(gin.Recovery())
 	r.HandleMethodNotAllowed = true // GET /login is answered 405: only POST changes state
 	if err := r.SetTrustedProxies(nil); err != nil {
-		panic(err) // cannot fail for nil, which says that there is no proxy: the client's address is the connection's
+		panic(err) // cannot fail for nil, which trusts no proxy: the client's address is the peer address of the connection
 	}
 
 	r.POST("/login", auth.LoginHandler)

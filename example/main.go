@@ -2,7 +2,7 @@
 //
 //	go run ./example
 //
-// Copy the wiring from app.go. This file has the flags and the process's start and shutdown.
+// Copy the wiring from app.go. This file contains the flags, the startup and the shutdown.
 package main
 
 import (

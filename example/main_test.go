@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	// The tests choose their own environment. One that reads the user's instead fails: this secret is too short.
+	// The tests choose their own environment. A test that reads the user's environment fails: this secret is too short.
 	if err := os.Setenv("JWT_SECRET", "short"); err != nil {
 		panic(err)
 	}
