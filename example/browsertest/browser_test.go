@@ -341,11 +341,10 @@ func object[T any](tb *tab, script string) T {
 func (tb *tab) wait(what, condition string) {
 	tb.t.Helper()
 	deadline := time.Now().Add(patience)
-	for tb.eval("Boolean("+condition+")") != "true" {
+	for tick := time.Tick(20 * time.Millisecond); tb.eval("Boolean("+condition+")") != "true"; <-tick {
 		if time.Now().After(deadline) {
 			tb.t.Fatalf("timeout waiting until %s; the page shows: %s", what, tb.eval(`document.documentElement.dataset.state + " | " + document.getElementById("result").textContent + " | " + document.getElementById("problem").textContent + " | " + document.getElementById("log").textContent`))
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 

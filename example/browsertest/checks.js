@@ -25,7 +25,7 @@
     return found
   }
 
-  // cut returns the name of what cuts off a text: the window, or an ancestor that does not scroll.
+  // cut returns the name of the box that cuts off a text: the window, or an ancestor that does not scroll.
   function cut({ element, lines }, width) {
     for (const { left, right, top, bottom, height } of lines) {
       const line = { left, right, top: top + height / 4, bottom: bottom - height / 4 } // letters are lower than their line

@@ -304,7 +304,7 @@ func TestWrongPassword(t *testing.T) {
 	tb.waitState("none")
 }
 
-// TestServerGone checks that a server that does not respond does not end the session, and that a login says so, too.
+// TestServerGone checks that the session continues while the server does not respond, and that the login form shows the failure.
 func TestServerGone(t *testing.T) {
 	t.Parallel()
 	url := serve(t, "-ttl", "60s")
