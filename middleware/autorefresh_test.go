@@ -12,6 +12,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// A token that has expired or is about to is refreshed, and the new one is in the response's Authorization header.
 func TestAutoRefresh(t *testing.T) {
 	for name, age := range map[string]time.Duration{"expired": 2 * time.Hour, "almost expired": almostExpired} {
 		t.Run(name, func(t *testing.T) {
@@ -22,7 +23,7 @@ func TestAutoRefresh(t *testing.T) {
 			r.notStored(t)
 			text, found := strings.CutPrefix(r.header.Get("Authorization"), "Bearer ")
 			if !found || r.header.Get("Access-Control-Expose-Headers") != "Authorization" {
-				t.Fatalf("AutoRefresh answers with %v", r.header)
+				t.Fatalf("the headers are %v", r.header)
 			}
 			claims := verify(t, d.auth, text)
 			if _, seen, _ := strings.Cut(r.body, " "); seen != claims.ID {
@@ -32,10 +33,10 @@ func TestAutoRefresh(t *testing.T) {
 				t.Errorf("R9: auth_time is %d, want %d", got, want)
 			}
 			if again := d.send("GET", "/autorefresh", bearer(old)); again.header.Get("Authorization") != "Bearer "+text {
-				t.Errorf("R7: the second request in the grace gets another token than the first: %v", again.header)
+				t.Errorf("R7: the second request within the grace period gets another token: %v", again.header)
 			}
 			if next := d.send("GET", "/autorefresh", bearer(text)); next.header.Get("Authorization") != "" {
-				t.Error("AutoRefresh renews a token that is new")
+				t.Error("AutoRefresh refreshes a new token")
 			}
 		})
 	}
@@ -43,16 +44,16 @@ func TestAutoRefresh(t *testing.T) {
 
 func TestAutoRefreshLeavesAlone(t *testing.T) {
 	d := newServer(t)
-	for name, text := range map[string]string{"new": d.text, "half its life": aged(t, d.text, 30*time.Minute)} {
+	for name, text := range map[string]string{"new": d.text, "half of its TTL is over": aged(t, d.text, 30*time.Minute)} {
 		r := d.send("GET", "/autorefresh", bearer(text))
 		r.passed(t, "admin")
 		if r.header.Get("Authorization") != "" || r.header.Get("Access-Control-Expose-Headers") != "" {
-			t.Errorf("AutoRefresh renews a token that is %s: %v", name, r.header)
+			t.Errorf("AutoRefresh refreshes a token too early (%s): %v", name, r.header)
 		}
 	}
 }
 
-// AutoRefresh(0) waits for the expiry. What an application says about CORS itself stays.
+// AutoRefresh(0) refreshes only expired tokens. It keeps a CORS header that the application has set.
 func TestAutoRefreshZero(t *testing.T) {
 	auth := newAuth(t)
 	text := login(t, auth)
@@ -60,7 +61,7 @@ func TestAutoRefreshZero(t *testing.T) {
 	r.GET("/", func(c *gin.Context) { c.Header("Access-Control-Expose-Headers", "X-Total") }, auth.AutoRefresh(0), whoami)
 	s := listen(t, r)
 	if r := s.send("GET", "/", bearer(aged(t, text, almostExpired))); r.header.Get("Authorization") != "" {
-		t.Error("AutoRefresh(0) renews a token that still lives")
+		t.Error("AutoRefresh(0) refreshes a token that has not expired")
 	}
 	renewed := s.send("GET", "/", bearer(aged(t, text, 2*time.Hour)))
 	if got := strings.Join(renewed.header.Values("Access-Control-Expose-Headers"), ","); got != "X-Total,Authorization" {
@@ -68,12 +69,12 @@ func TestAutoRefreshZero(t *testing.T) {
 	}
 }
 
-// A handler that takes longer than the grace must not cost the session: until it answers, the client has the old
-// token only.
+// A handler may take longer than the grace period. Until it responds, the client has only the old token, which must
+// stay usable.
 func TestAutoRefreshWithASlowHandler(t *testing.T) {
 	for name, row := range map[string]struct {
 		takes time.Duration
-		code  middleware.Code // of the old token nine seconds after the answer
+		code  middleware.Code // for the old token, nine seconds after the response
 	}{
 		"within the grace":  {time.Second, ""},
 		"beyond the grace":  {64 * time.Second, ""},
@@ -93,7 +94,7 @@ func TestAutoRefreshWithASlowHandler(t *testing.T) {
 				wait(11 * time.Minute)
 				var wg sync.WaitGroup
 				answers := make([]reply, 3)
-				for i := range answers { // other requests of the page come while the first is under way
+				for i := range answers { // more requests of the page arrive while the first is in progress
 					wg.Go(func() {
 						wait(time.Duration(i) * 8 * time.Second)
 						answers[i] = s.send("GET", "/slow", bearer(old))
@@ -101,12 +102,12 @@ func TestAutoRefreshWithASlowHandler(t *testing.T) {
 				}
 				wg.Wait()
 				if row.takes == time.Second {
-					answers = answers[:1] // the client has had the new token for long
+					answers = answers[:1] // by the time of the others, the client has the new token
 				}
 				next := strings.TrimPrefix(answers[0].header.Get("Authorization"), "Bearer ")
 				for i, answer := range answers {
 					if answer.passed(t, "admin"); strings.TrimPrefix(answer.header.Get("Authorization"), "Bearer ") != next {
-						t.Errorf("R7: answer %d has another token", i)
+						t.Errorf("R7: response %d has another token", i)
 					}
 				}
 				if row.takes == time.Second {
@@ -126,7 +127,7 @@ func TestAutoRefreshWithASlowHandler(t *testing.T) {
 	}
 }
 
-// Once the answer is written, the grace is as long as any.
+// The grace period begins when the response is written, and is no longer than usual.
 func TestAutoRefreshsGraceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := newAuth(t, func(c *middleware.Config) { c.TTL, c.RefreshTTL = 10*time.Minute, time.Hour })
@@ -139,11 +140,11 @@ func TestAutoRefreshsGraceEnds(t *testing.T) {
 		wait(11 * time.Minute)
 		direct(t, r).send("GET", "/slow", bearer(old)).passed(t, "admin")
 		wait(10*time.Second + time.Millisecond)
-		wantRefresh(t, "R8: after the grace of a slow answer", auth, old, middleware.CodeTokenReused)
+		wantRefresh(t, "R8: after the grace period of a slow response", auth, old, middleware.CodeTokenReused)
 	})
 }
 
-// A slow handler holds the grace of its own swap open, and not that of the next one.
+// A slow handler extends the grace period of its own swap, not that of the next one.
 func TestAutoRefreshHoldsItsOwnSwapOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := newAuth(t, func(c *middleware.Config) { c.TTL, c.RefreshTTL = 30*time.Second, time.Hour })
@@ -167,6 +168,7 @@ func TestAutoRefreshHoldsItsOwnSwapOnly(t *testing.T) {
 	})
 }
 
+// A token from a cookie is replaced in the cookie, a token from a header in the header.
 func TestAutoRefreshSetsTheCookie(t *testing.T) {
 	for name, age := range map[string]time.Duration{"expired": 2 * time.Hour, "almost expired": almostExpired} {
 		t.Run(name, func(t *testing.T) {
@@ -185,17 +187,16 @@ func TestAutoRefreshSetsTheCookie(t *testing.T) {
 				t.Errorf("the handler sees %s, the browser has %v", r.body, membersOf(t, text))
 			}
 			if r.header.Get("Authorization") != "" || r.header.Get("Access-Control-Expose-Headers") != "" {
-				t.Errorf("a token that came as a cookie goes back as a header: %v", r.header)
+				t.Errorf("the token came in a cookie, but the response has headers for it: %v", r.header)
 			}
 			if r := b.send("GET", "/autorefresh"); r.header.Get("Set-Cookie") != "" {
-				t.Error("a new token is renewed")
+				t.Error("a new token is refreshed")
 			}
 
-			// What came in a header goes back in a header.
 			s := direct(t, cookieRoutes(auth, "one token"))
 			r = s.send("GET", "/autorefresh", bearer(aged(t, login(t, auth), age)))
 			if r.passed(t, "admin"); r.header.Get("Set-Cookie") != "" || !strings.HasPrefix(r.header.Get("Authorization"), "Bearer ") {
-				t.Errorf("a token that came as a header goes back as %v", r.header)
+				t.Errorf("the token came in a header, but the response has %v", r.header)
 			}
 		})
 	}

@@ -12,7 +12,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// The table of the wire, row by row.
+// What a rejected request is answered: the table of codes, OnError, and what errors must not tell.
+
+// At least one request for every code, with its status, body and headers.
 func TestWire(t *testing.T) {
 	const day = 24 * time.Hour
 	refusing := func(c *middleware.Config) {
@@ -40,15 +42,15 @@ func TestWire(t *testing.T) {
 		"R3 logged out":                {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", before: func(d testServer) { d.send("POST", "/logout", bearer(d.text)) }},
 		"R3 logged out everywhere":     {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", before: func(d testServer) { _ = d.auth.RevokeSubject(d.t.Context(), "admin") }},
 		"R4 replaced":                  {code: middleware.CodeTokenRevoked, method: "GET", path: "/required", change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
-		"R5 window over":               {code: middleware.CodeRefreshExpired, method: "POST", path: "/refresh", age: 15 * day},
-		"R5 window over, AutoRefresh":  {code: middleware.CodeRefreshExpired, method: "GET", path: "/autorefresh", age: 15 * day},
-		"R5 window over, logout":       {code: middleware.CodeRefreshExpired, method: "POST", path: "/logout", age: 15 * day},
+		"R5 after the deadline":        {code: middleware.CodeRefreshExpired, method: "POST", path: "/refresh", age: 15 * day},
+		"R5 after it, AutoRefresh":     {code: middleware.CodeRefreshExpired, method: "GET", path: "/autorefresh", age: 15 * day},
+		"R5 after it, logout":          {code: middleware.CodeRefreshExpired, method: "POST", path: "/logout", age: 15 * day},
 		"R5 idle":                      {code: middleware.CodeRefreshExpired, method: "POST", path: "/refresh", age: 3 * time.Hour, change: func(c *middleware.Config) { c.IdleTTL = 2 * time.Hour }},
 		"R8 reuse":                     {code: middleware.CodeTokenReused, method: "POST", path: "/refresh", change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
 		"R8 reuse under AutoRefresh":   {code: middleware.CodeTokenReused, method: "GET", path: "/autorefresh", change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
 		"R8 reuse of an expired token": {code: middleware.CodeTokenReused, method: "GET", path: "/autorefresh", age: 2 * time.Hour, change: noGrace, before: func(d testServer) { refresh(d.t, d.auth, d.text) }},
-		"Reload says no":               {code: middleware.CodeSubjectRefused, method: "POST", path: "/refresh", change: refusing},
-		"Reload says no, AutoRefresh":  {code: middleware.CodeSubjectRefused, method: "GET", path: "/autorefresh", age: 2 * time.Hour, change: refusing},
+		"Reload refuses":               {code: middleware.CodeSubjectRefused, method: "POST", path: "/refresh", change: refusing},
+		"Reload refuses, AutoRefresh":  {code: middleware.CodeSubjectRefused, method: "GET", path: "/autorefresh", age: 2 * time.Hour, change: refusing},
 		"login refused":                {code: middleware.CodeInvalidCredentials, method: "POST", path: "/login", change: authenticating(func(*gin.Context) (middleware.Identity, error) { return middleware.Identity{}, middleware.ErrRefused })},
 		"login too old":                {code: middleware.CodeLoginTooOld, method: "GET", path: "/fresh", age: 30 * time.Minute, more: `, max_age="600"`},
 		"not allowed":                  {code: middleware.CodeForbidden, method: "GET", path: "/never"},
@@ -79,7 +81,7 @@ func TestOnErrorReplacesTheBody(t *testing.T) {
 		c.Store = store
 		c.OnError = func(c *gin.Context, err *middleware.Error) {
 			c.String(http.StatusTeapot, "%s %d %v", err.Code, err.Status, err.MaxAge)
-			err.Code, err.Status, err.Type, err.Description = "changed", 1, "changed", "changed" // nobody else's
+			err.Code, err.Status, err.Type, err.Description = "changed", 1, "changed", "changed" // must not affect the next request
 		}
 	})
 	for range 2 {
@@ -92,7 +94,7 @@ func TestOnErrorReplacesTheBody(t *testing.T) {
 			r := d.send("GET", row.path, authorization(row.edit))
 			challenge := r.header.Get("WWW-Authenticate")
 			if r.status != http.StatusTeapot || r.body != row.body || !strings.HasPrefix(challenge, row.challenge) || (row.challenge == "") != (challenge == "") {
-				t.Errorf("%s with OnError answers %d %q %q, want 418 %q %q", row.path, r.status, r.body, challenge, row.body, row.challenge)
+				t.Errorf("%s with OnError: response %d %q %q, want 418 %q %q", row.path, r.status, r.body, challenge, row.body, row.challenge)
 			}
 		}
 	}
@@ -102,17 +104,17 @@ func TestOnErrorReplacesTheBody(t *testing.T) {
 	}
 }
 
-// An OnError that only logs must not turn a refusal into a 200.
+// If OnError writes nothing, the response still has the status of the error, not 200.
 func TestOnErrorThatWritesNothing(t *testing.T) {
 	d := newServer(t, func(c *middleware.Config) { c.OnError = func(*gin.Context, *middleware.Error) {} })
-	for _, door := range tokenRoutes {
-		if r := d.send(door.method, door.path, bearer("a.b.c")); r.status != http.StatusUnauthorized || strings.Contains(r.body, "admin") {
-			t.Errorf("%s with an empty OnError answers %d %q, want 401", door.path, r.status, r.body)
+	for _, route := range tokenRoutes {
+		if r := d.send(route.method, route.path, bearer("a.b.c")); r.status != http.StatusUnauthorized || strings.Contains(r.body, "admin") {
+			t.Errorf("%s with an empty OnError: response %d %q, want 401", route.path, r.status, r.body)
 		}
 	}
 }
 
-// No error's text holds the token or the subject that it is about.
+// The text of an error contains neither the token nor the subject.
 func TestErrorsAreSilent(t *testing.T) {
 	auth := newAuth(t, noGrace)
 	text := issue(t, auth, middleware.Identity{Subject: "a-subject-to-be-found"})
@@ -129,12 +131,12 @@ func TestErrorsAreSilent(t *testing.T) {
 		for name, call := range steps(auth) {
 			err := call(t.Context(), offered)
 			if err == nil && name != "Logout" {
-				t.Errorf("%s of %q gives no error", name, offered)
+				t.Errorf("%s accepts %q", name, offered)
 			}
 			told := strings.Join(errorTexts(err), " ")
 			wantNoSecret(t, told, offered, text)
 			if strings.Contains(told, "a-subject-to-be-found") {
-				t.Errorf("%s tells the subject: %s", name, told)
+				t.Errorf("the error of %s shows the subject: %s", name, told)
 			}
 		}
 	}

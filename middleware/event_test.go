@@ -15,6 +15,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// Every handler and guard calls OnEvent once, without the text of a token. Requests that pass a guard have no event.
 func TestOnEvent(t *testing.T) {
 	var j eventLog
 	store := &faulty{Store: newMemory(t)}
@@ -40,7 +41,7 @@ func TestOnEvent(t *testing.T) {
 	for name, row := range map[string]struct {
 		method, path string
 		edit         edit
-		want         middleware.Event // SessionID "sid": that of the presented token
+		want         middleware.Event // SessionID "sid" stands for the session of the presented token, "new" for any
 	}{
 		"login":               {"POST", "/login?user=admin", anonymous, middleware.Event{Kind: "login", Subject: "admin", SessionID: "new"}},
 		"login refused":       {"POST", "/login", anonymous, middleware.Event{Kind: "login_failed", Code: "invalid_credentials"}},
@@ -69,7 +70,7 @@ func TestOnEvent(t *testing.T) {
 			d.send(row.method, row.path, row.edit, func(r *http.Request) { sent = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ") })
 			events := j.take()
 			if len(events) != 1 {
-				t.Fatalf("events %+v, want one", events)
+				t.Fatalf("%d events, want one: %+v", len(events), events)
 			}
 			got := events[0]
 			wantNoSecret(t, fmt.Sprintf("%+v %q", got, errorTexts(got.Err)), sent, d.text)
@@ -82,7 +83,7 @@ func TestOnEvent(t *testing.T) {
 			case "new":
 				row.want.SessionID = got.SessionID
 				if !regexp.MustCompile(`^[0-9a-z]{10}-[\w-]{22}$`).MatchString(got.SessionID) {
-					t.Errorf("session %q", got.SessionID)
+					t.Errorf("the session id is %q", got.SessionID)
 				}
 			}
 			got.Err, got.ClientIP = nil, ""
@@ -94,7 +95,7 @@ func TestOnEvent(t *testing.T) {
 	for name, edits := range map[string][]edit{"/optional": nil, "/required": {bearer(d.text)}, "/autorefresh": {bearer(d.text)}} {
 		d.send("GET", name, edits...)
 		if events := j.take(); len(events) > 0 {
-			t.Errorf("a request that passes %s makes the events %+v", name, events)
+			t.Errorf("a request that passes %s has the events %+v", name, events)
 		}
 	}
 	store.fault.Store(&fault{get: failing})
@@ -102,12 +103,12 @@ func TestOnEvent(t *testing.T) {
 		d.send("POST", path, bearer(d.text))
 		events := j.take()
 		if len(events) != 1 || events[0].Kind != kind || events[0].Code != "store_unavailable" || !errors.Is(events[0].Err, errDriver) {
-			t.Errorf("R14: %s makes the events %+v", path, events)
+			t.Errorf("R14: %s has the events %+v", path, events)
 		}
 	}
 }
 
-// The steps report as the handlers do, without a client.
+// The steps without HTTP call OnEvent too, without ClientIP.
 func TestOnEventOfTheSteps(t *testing.T) {
 	var j eventLog
 	auth := newAuth(t, func(c *middleware.Config) { c.OnEvent = j.record })

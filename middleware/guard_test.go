@@ -13,6 +13,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// Every guard, with a valid token, an invalid one and none.
 func TestGuards(t *testing.T) {
 	d := newServer(t)
 	for _, path := range []string{"/required", "/optional", "/autorefresh", "/fresh", "/allow"} {
@@ -24,13 +25,13 @@ func TestGuards(t *testing.T) {
 		} else {
 			r.rejected(t, middleware.CodeTokenMissing)
 		}
-		// a CORS preflight carries no token, and nothing that it carries counts
+		// a CORS preflight has no token, so guards let OPTIONS through and ignore any token
 		d.send("OPTIONS", path).passed(t, "guest")
 		d.send("OPTIONS", path, bearer("a.b.c")).passed(t, "guest")
 		preflight := d.send("OPTIONS", path, bearer(aged(t, d.text, 2*time.Hour)))
 		preflight.passed(t, "guest")
 		if preflight.header.Get("Authorization") != "" {
-			t.Errorf("OPTIONS %s renews a token", path)
+			t.Errorf("OPTIONS %s refreshes a token", path)
 		}
 	}
 	d.send("OPTIONS", "/never").passed(t, "guest")
@@ -39,12 +40,12 @@ func TestGuards(t *testing.T) {
 	all := listen(t, everything)
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "options", "Options", "OPTIONSX"} {
 		if r := all.send(method, "/"); r.status != http.StatusUnauthorized {
-			t.Errorf("%s without a token is answered %d %s", method, r.status, r.body)
+			t.Errorf("%s without a token: response %d %s, want 401", method, r.status, r.body)
 		}
 	}
 }
 
-// The login counts, not the last refresh.
+// Fresh measures from the login, not from the last refresh.
 func TestFresh(t *testing.T) {
 	d := newServer(t)
 	d.send("GET", "/fresh", bearer(aged(t, d.text, 9*time.Minute))).passed(t, "admin")
@@ -56,6 +57,7 @@ func TestFresh(t *testing.T) {
 	d.send("GET", "/fresh", bearer(unknown)).rejected(t, middleware.CodeTokenInvalid)
 }
 
+// The condition of Allow can read the request.
 func TestAllowSeesTheRequest(t *testing.T) {
 	auth := newAuth(t)
 	r := gin.New()
@@ -67,58 +69,59 @@ func TestAllowSeesTheRequest(t *testing.T) {
 	s.send("GET", "/admin").rejected(t, middleware.CodeTokenMissing)
 }
 
+// Several guards on one route.
 func TestNestedGuards(t *testing.T) {
 	auth := newAuth(t)
-	anybody := auth.Allow(func(_ *gin.Context, claims middleware.Claims) bool { return claims.ExpiresAt.After(time.Now()) })
-	nobody := auth.Allow(func(*gin.Context, middleware.Claims) bool { return false })
+	anyone := auth.Allow(func(_ *gin.Context, claims middleware.Claims) bool { return claims.ExpiresAt.After(time.Now()) })
+	never := auth.Allow(func(*gin.Context, middleware.Claims) bool { return false })
 	required, autoRefresh, optional, fresh := auth.Required(), auth.AutoRefresh(time.Minute), auth.Optional(), auth.Fresh(10*time.Minute)
 	r := gin.New()
 	for path, guards := range map[string][]gin.HandlerFunc{
-		"/renewed-required": {autoRefresh, required, optional, anybody},
-		"/required-renewed": {required, autoRefresh},
-		"/renewed-fresh":    {autoRefresh, fresh},
-		"/required-nobody":  {required, nobody},
-		"/optional":         {optional, required},
-		"/optional-nobody":  {optional, nobody},
+		"/refreshed-required": {autoRefresh, required, optional, anyone},
+		"/required-refreshed": {required, autoRefresh},
+		"/refreshed-fresh":    {autoRefresh, fresh},
+		"/required-never":     {required, never},
+		"/optional":           {optional, required},
+		"/optional-never":     {optional, never},
 	} {
 		r.GET(path, append(guards, whoami)...)
 	}
 	s := listen(t, r)
 	text := login(t, auth)
 	expired := aged(t, text, 2*time.Hour)
-	s.send("GET", "/required-renewed", bearer(expired)).rejected(t, middleware.CodeTokenExpired)
-	s.send("GET", "/renewed-required", bearer(expired)).passed(t, "admin")
-	s.send("GET", "/renewed-fresh", bearer(expired)).rejected(t, middleware.CodeLoginTooOld, `, max_age="600"`)
+	s.send("GET", "/required-refreshed", bearer(expired)).rejected(t, middleware.CodeTokenExpired)
+	s.send("GET", "/refreshed-required", bearer(expired)).passed(t, "admin")
+	s.send("GET", "/refreshed-fresh", bearer(expired)).rejected(t, middleware.CodeLoginTooOld, `, max_age="600"`)
 	text = login(t, auth)
-	s.send("GET", "/required-nobody", bearer(text)).rejected(t, middleware.CodeForbidden)
-	s.send("GET", "/optional-nobody", bearer(text)).rejected(t, middleware.CodeForbidden)
-	s.send("GET", "/optional-nobody").rejected(t, middleware.CodeTokenMissing)
+	s.send("GET", "/required-never", bearer(text)).rejected(t, middleware.CodeForbidden)
+	s.send("GET", "/optional-never", bearer(text)).rejected(t, middleware.CodeForbidden)
+	s.send("GET", "/optional-never").rejected(t, middleware.CodeTokenMissing)
 	s.send("GET", "/optional").rejected(t, middleware.CodeTokenMissing)
 	s.send("GET", "/optional", bearer(text)).passed(t, "admin")
 }
 
-// What one Auth let through is not let through by another.
+// A guard of one Auth does not rely on the guard of another.
 func TestTwoAuthsInOneRequest(t *testing.T) {
 	first := newAuth(t)
 	second := newAuth(t, func(c *middleware.Config) {
 		c.Keys = []middleware.Key{hs256("", bytes.Repeat([]byte("k"), 32))}
 	})
-	sameKey := newAuth(t) // but another blacklist
+	sameKey := newAuth(t) // with another store
 	r := gin.New()
 	yes := func(*gin.Context, middleware.Claims) bool { return true }
 	for path, guards := range map[string][]gin.HandlerFunc{
-		"/required": {first.Required(), second.Required()},
-		"/optional": {first.Required(), second.Optional()},
-		"/renewed":  {first.AutoRefresh(0), second.AutoRefresh(0)},
-		"/fresh":    {first.Required(), second.Fresh(time.Hour)},
-		"/allow":    {first.Required(), second.Allow(yes)},
-		"/same-key": {first.Required(), sameKey.Required()},
+		"/required":  {first.Required(), second.Required()},
+		"/optional":  {first.Required(), second.Optional()},
+		"/refreshed": {first.AutoRefresh(0), second.AutoRefresh(0)},
+		"/fresh":     {first.Required(), second.Fresh(time.Hour)},
+		"/allow":     {first.Required(), second.Allow(yes)},
+		"/same-key":  {first.Required(), sameKey.Required()},
 	} {
 		r.GET(path, append(guards, whoami)...)
 	}
 	s := listen(t, r)
 	text := login(t, first)
-	for _, path := range []string{"/required", "/optional", "/renewed", "/fresh", "/allow"} {
+	for _, path := range []string{"/required", "/optional", "/refreshed", "/fresh", "/allow"} {
 		s.send("GET", path, bearer(text)).rejected(t, middleware.CodeTokenInvalid)
 	}
 	s.send("GET", "/same-key", bearer(text)).passed(t, "admin")
@@ -128,7 +131,7 @@ func TestTwoAuthsInOneRequest(t *testing.T) {
 	s.send("GET", "/same-key", bearer(text)).rejected(t, middleware.CodeTokenRevoked)
 }
 
-// A refused request reaches no handler behind the guard.
+// No handler after the guard runs for a rejected request.
 func TestRefusedRequestsEnd(t *testing.T) {
 	auth := newAuth(t)
 	var ran atomic.Int32
@@ -145,7 +148,7 @@ func TestRefusedRequestsEnd(t *testing.T) {
 	for _, route := range r.Routes() {
 		s.send("POST", route.Path, bearer("a.b.c"))
 		if ran.Load() != 0 {
-			t.Fatalf("%s refuses, and yet the next handler runs", route.Path)
+			t.Fatalf("%s rejects the request, but the next handler runs", route.Path)
 		}
 	}
 }
@@ -153,7 +156,7 @@ func TestRefusedRequestsEnd(t *testing.T) {
 func TestMustClaims(t *testing.T) {
 	c, _ := gin.CreateTestContext(httptest.NewRecorder())
 	if claims, ok := middleware.ClaimsFrom(c); ok || claims.Subject != "" {
-		t.Errorf("ClaimsFrom without a guard gives %v", claims)
+		t.Errorf("ClaimsFrom without a guard returns %v", claims)
 	}
 	mustPanic(t, "MustClaims", func() { middleware.MustClaims(c) }, "MustClaims", "auth.Required()")
 
@@ -163,7 +166,7 @@ func TestMustClaims(t *testing.T) {
 	listen(t, r).send("GET", "/", bearer(login(t, auth))).passed(t, "admin")
 }
 
-// Mistakes in the routes are told at start-up.
+// Mistakes in the arguments of a guard panic at start-up.
 func TestConstructorsPanic(t *testing.T) {
 	auth := newAuth(t)
 	mustPanic(t, "AutoRefresh(-1)", func() { auth.AutoRefresh(-1) }, "AutoRefresh", "within >= 0")

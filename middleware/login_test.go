@@ -17,6 +17,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// The responses of LoginHandler and RefreshHandler.
 func TestLoginAndRefreshAnswer(t *testing.T) {
 	d := newServer(t, func(c *middleware.Config) { c.TTL, c.RefreshTTL = time.Minute, time.Hour })
 	near := func(value any, want int64) bool {
@@ -29,19 +30,20 @@ func TestLoginAndRefreshAnswer(t *testing.T) {
 	} {
 		fields := r.fields(t)
 		if got, want := slices.Sorted(maps.Keys(fields)), []string{"access_token", "expires_in", "refresh_expires_in", "token_type"}; !slices.Equal(got, want) {
-			t.Errorf("%s answers with %v, want %v", path, got, want)
+			t.Errorf("%s: the members are %v, want %v", path, got, want)
 		}
 		if fields["token_type"] != "Bearer" || !near(fields["expires_in"], 60) || !near(fields["refresh_expires_in"], 3600) {
-			t.Errorf("%s answers %s", path, r.body)
+			t.Errorf("%s: response %s", path, r.body)
 		}
 		if !strings.HasPrefix(r.header.Get("Content-Type"), "application/json") || r.header.Get("WWW-Authenticate") != "" {
-			t.Errorf("%s answers with %v", path, r.header)
+			t.Errorf("%s: headers %v", path, r.header)
 		}
 		r.notStored(t)
 		d.send("GET", "/required", bearer(r.token(t))).passed(t, "admin")
 	}
 }
 
+// Each error of Authenticate has its response.
 func TestAuthenticate(t *testing.T) {
 	outage := errors.New("dial tcp 10.0.0.7:5432: refused")
 	_, notGenuine := newAuth(t).Verify(t.Context(), "a.b.c")
@@ -55,12 +57,12 @@ func TestAuthenticate(t *testing.T) {
 		"refused, identity":   {id: middleware.Identity{Subject: "admin"}, err: middleware.ErrRefused, code: middleware.CodeInvalidCredentials},
 		"bad request":         {err: middleware.ErrBadRequest, code: middleware.CodeBadRequest},
 		"bad request, joined": {err: errors.Join(outage, middleware.ErrBadRequest), code: middleware.CodeBadRequest},
-		"could not tell":      {err: outage, code: middleware.CodeStoreUnavailable},
+		"unavailable":         {err: outage, code: middleware.CodeStoreUnavailable},
 		"too late":            {err: context.DeadlineExceeded, code: middleware.CodeStoreUnavailable},
-		"another step's":      {err: fmt.Errorf("second factor: %w", notGenuine), code: middleware.CodeTokenInvalid},
+		"token_invalid":       {err: fmt.Errorf("second factor: %w", notGenuine), code: middleware.CodeTokenInvalid},
 		"no subject":          {code: middleware.CodeServerError},
 		"unusable claims":     {id: middleware.Identity{Subject: "admin", Claims: map[string]int{"SUB": 5432}}, code: middleware.CodeServerError},
-		"no lifetime":         {id: middleware.Identity{Subject: "admin", TTL: -time.Hour}, code: middleware.CodeServerError},
+		"negative TTL":        {id: middleware.Identity{Subject: "admin", TTL: -time.Hour}, code: middleware.CodeServerError},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newServer(t, authenticating(func(*gin.Context) (middleware.Identity, error) { return row.id, row.err }))
@@ -68,7 +70,7 @@ func TestAuthenticate(t *testing.T) {
 			r.rejected(t, row.code)
 			r.notStored(t)
 			if strings.Contains(r.body, "5432") || strings.Contains(r.body, "no user") || strings.Contains(r.body, "factor") {
-				t.Errorf("the answer tells what is behind: %s", r.body)
+				t.Errorf("the response shows the cause: %s", r.body)
 			}
 		})
 	}
@@ -77,7 +79,7 @@ func TestAuthenticate(t *testing.T) {
 	})
 }
 
-// Nobody learns from the answer which names exist.
+// The response does not tell an unknown user from a wrong password.
 func TestSameWordsForUnknownAndWrong(t *testing.T) {
 	d := newServer(t, authenticating(func(c *gin.Context) (middleware.Identity, error) {
 		return middleware.Identity{}, fmt.Errorf("%s: %w", c.Query("user"), middleware.ErrRefused)
@@ -86,12 +88,12 @@ func TestSameWordsForUnknownAndWrong(t *testing.T) {
 	unknown.header.Del("Date")
 	wrong.header.Del("Date")
 	if unknown.status != wrong.status || unknown.body != wrong.body || !maps.EqualFunc(unknown.header, wrong.header, slices.Equal) {
-		t.Errorf("unknown: %v, wrong: %v", unknown, wrong)
+		t.Errorf("unknown user: %v, wrong password: %v", unknown, wrong)
 	}
 	unknown.rejected(t, middleware.CodeInvalidCredentials)
 }
 
-// Where Authenticate answers itself, that answer stands and no token goes with it.
+// If Authenticate has written a response itself, LoginHandler adds nothing and issues no token.
 func TestAuthenticateAnswersItself(t *testing.T) {
 	admin := middleware.Identity{Subject: "admin"}
 	slow := func(c *gin.Context) {
@@ -107,7 +109,7 @@ func TestAuthenticateAnswersItself(t *testing.T) {
 	}{
 		"429":                   {slow, middleware.Identity{}, nil, 429, `{"error":"slow_down"}`},
 		"429, refused":          {slow, middleware.Identity{}, middleware.ErrRefused, 429, `{"error":"slow_down"}`},
-		"429, other error":      {slow, middleware.Identity{}, errors.New("too many"), 429, `{"error":"slow_down"}`},
+		"429, another error":    {slow, middleware.Identity{}, errors.New("too many"), 429, `{"error":"slow_down"}`},
 		"429, identity":         {slow, admin, nil, 429, `{"error":"slow_down"}`},
 		"status only":           {func(c *gin.Context) { c.AbortWithStatus(429) }, admin, nil, 429, ""},
 		"aborted, not written":  {func(c *gin.Context) { c.Status(423); c.Abort() }, admin, nil, 423, ""},
@@ -120,13 +122,13 @@ func TestAuthenticateAnswersItself(t *testing.T) {
 				authenticating(func(c *gin.Context) (middleware.Identity, error) { row.answer(c); return row.id, row.err }))
 			r := d.send("POST", "/login")
 			if r.status != row.status || r.body != row.body || r.header.Get("WWW-Authenticate") != "" || onError.Load() {
-				t.Errorf("answer %d %q %v, want %d %q", r.status, r.body, r.header, row.status, row.body)
+				t.Errorf("response %d %q %v, want %d %q", r.status, r.body, r.header, row.status, row.body)
 			}
 		})
 	}
 }
 
-// LoginHandler bounds the body that Authenticate reads.
+// LoginHandler limits the body that Authenticate can read.
 func TestLoginBodyIsBounded(t *testing.T) {
 	t.Parallel()
 	d := newServer(t, authenticating(func(c *gin.Context) (middleware.Identity, error) {
@@ -140,11 +142,12 @@ func TestLoginBodyIsBounded(t *testing.T) {
 	d.send("POST", "/login", jsonBody(`{"user":"`+strings.Repeat("x", 1<<20)+`"}`)).rejected(t, middleware.CodeBadRequest)
 }
 
+// Any text in UTF-8 is a subject, and no other.
 func TestSubjects(t *testing.T) {
 	auth := newAuth(t)
 	for _, subject := range []string{"", "\xff", "admin\xc0\xaf", "a\xed\xa0\x80"} {
 		if tokens, err := auth.Issue(t.Context(), middleware.Identity{Subject: subject}); err == nil || tokens.AccessToken != "" {
-			t.Errorf("Issue with the subject %q gives no error", subject)
+			t.Errorf("Issue accepts the subject %q", subject)
 		}
 	}
 	seen := map[string]bool{}
@@ -155,7 +158,7 @@ func TestSubjects(t *testing.T) {
 		for range 2 {
 			claims := verify(t, auth, text)
 			if claims.Subject != subject || seen[claims.ID] {
-				t.Errorf("the subject %q reads %q with jti %s", subject, claims.Subject, claims.ID)
+				t.Errorf("the subject %q is read as %q, with jti %s", subject, claims.Subject, claims.ID)
 			}
 			seen[claims.ID] = true
 			text = refresh(t, auth, text)

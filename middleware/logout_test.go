@@ -7,12 +7,13 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// The responses of LogoutHandler and LogoutAllHandler, and of the routes after a logout.
 func TestLogoutAnswer(t *testing.T) {
 	d := newServer(t)
-	for range 2 { // twice is fine (R11)
+	for range 2 { // a second logout succeeds too (R11)
 		r := d.send("POST", "/logout", bearer(d.text))
 		if r.status != http.StatusNoContent || r.body != "" {
-			t.Errorf("R11: logout answers %d %q, want 204 and nothing", r.status, r.body)
+			t.Errorf("R11: response %d %q to a logout, want 204 and no body", r.status, r.body)
 		}
 		r.notStored(t)
 	}

@@ -12,7 +12,10 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A record must outlive all that it revokes, by the clock of a store that is a second ahead, and with any leeway.
+// R13: a record outlives everything that it revokes, and a login cannot ask for longer lifetimes than the configured ones.
+
+// The record of a revocation outlives the last token that it revokes by a second, for a store whose clock is ahead, with
+// any leeway.
 func TestR13RecordsOutliveWhatTheyRevoke(t *testing.T) {
 	for _, leeway := range []time.Duration{0, 3 * time.Second, 5 * time.Minute} {
 		for name, revoke := range map[string]func(t *testing.T, auth *middleware.Auth, tokens middleware.Tokens) error{
@@ -29,7 +32,7 @@ func TestR13RecordsOutliveWhatTheyRevoke(t *testing.T) {
 				_, err := auth.Refresh(t.Context(), refreshable(tokens))
 				wait(time.Second)
 				if _, again := auth.Refresh(t.Context(), refreshable(tokens)); !hasCode(again, middleware.CodeTokenReused) {
-					return errors.New("no reuse")
+					return errors.New("the reuse was not detected")
 				}
 				return err
 			},
@@ -41,16 +44,16 @@ func TestR13RecordsOutliveWhatTheyRevoke(t *testing.T) {
 						auth := newAuth(t, change, noGrace, func(c *middleware.Config) {
 							c.Store, c.Leeway, c.TTL, c.RefreshTTL = s, leeway, time.Minute, time.Hour
 						})
-						wait(700 * time.Millisecond) // not at a whole second
+						wait(700 * time.Millisecond) // not on a whole second
 						tokens := issueTokens(t, auth, middleware.Identity{})
 						if err := revoke(t, auth, tokens); err != nil {
 							t.Fatal(err)
 						}
-						// The last refresh comes just before the window's end and its leeway, and what it gives lives for a
-						// ttl and a leeway.
-						dies := tokens.RefreshUntil.Add(leeway + time.Minute + leeway)
-						if spare := s.expires.Sub(dies); spare < time.Second || spare > 5*time.Second {
-							t.Errorf("R13: the record goes %v after the last token died, want 1 s to 5 s", spare)
+						// The last refresh can come just before the deadline and its leeway. Its token is accepted for a TTL and
+						// a leeway.
+						lastExpiry := tokens.RefreshUntil.Add(leeway + time.Minute + leeway)
+						if spare := s.expires.Sub(lastExpiry); spare < time.Second || spare > 5*time.Second {
+							t.Errorf("R13: the record expires %v after the last token, want 1 s to 5 s", spare)
 						}
 					})
 				})
@@ -59,7 +62,7 @@ func TestR13RecordsOutliveWhatTheyRevoke(t *testing.T) {
 	}
 }
 
-// recording remembers the expiry of the last swap.
+// recording remembers the expiry in the last swap.
 type recording struct {
 	middleware.Store
 	expires time.Time
@@ -70,10 +73,10 @@ func (s *recording) CompareAndSwap(ctx context.Context, key, old, new string, ex
 	return s.Store.CompareAndSwap(ctx, key, old, new, expires)
 }
 
-// maxLifetime is the maxLifetime lifetime that New takes.
+// maxLifetime is the longest lifetime that New accepts.
 const maxLifetime = 50 * 365 * 24 * time.Hour
 
-// The longest lifetimes must not overflow into records that are forgotten at once (R13).
+// The longest lifetimes do not overflow. Otherwise records would expire at once.
 func TestR13LongestLifetimes(t *testing.T) {
 	for name, change := range map[string]change{
 		"RefreshTTL": func(c *middleware.Config) { c.RefreshTTL = maxLifetime },
@@ -93,7 +96,7 @@ func TestR13LongestLifetimes(t *testing.T) {
 					t.Errorf("R13: %s: %v", what, err)
 				}
 				if _, err := auth.Verify(t.Context(), text); !hasCode(err, middleware.CodeTokenRevoked) {
-					t.Errorf("R13: after %s the token gives %v, want %s", what, err, middleware.CodeTokenRevoked)
+					t.Errorf("R13: after %s the token is answered with %v, want %s", what, err, middleware.CodeTokenRevoked)
 				}
 			}
 			ended("Logout", func(text string) error { return auth.Logout(t.Context(), text) })
@@ -104,16 +107,16 @@ func TestR13LongestLifetimes(t *testing.T) {
 	}
 }
 
-// One login may ask for less than the configuration allows, and never for more (R13).
+// A login may ask for shorter lifetimes than the configured ones. Longer ones are cut.
 func TestR13LifetimesOfOneLogin(t *testing.T) {
 	auth := newAuth(t, func(c *middleware.Config) { c.TTL, c.RefreshTTL = time.Hour, 24*time.Hour })
 	for name, row := range map[string]struct{ ttl, refreshTTL, wantTTL, wantRefreshTTL time.Duration }{
-		"none":             {0, 0, time.Hour, 24 * time.Hour},
-		"shorter":          {time.Minute, time.Hour, time.Minute, time.Hour},
-		"longer":           {48 * time.Hour, 1000 * time.Hour, time.Hour, 24 * time.Hour},
-		"longest":          {math.MaxInt64, math.MaxInt64, time.Hour, 24 * time.Hour},
-		"window under TTL": {0, time.Minute, time.Minute, time.Minute},
-		"fractions":        {90*time.Second + 999*time.Millisecond, 3*time.Minute + 1, 90 * time.Second, 3 * time.Minute},
+		"none":                 {0, 0, time.Hour, 24 * time.Hour},
+		"shorter":              {time.Minute, time.Hour, time.Minute, time.Hour},
+		"longer":               {48 * time.Hour, 1000 * time.Hour, time.Hour, 24 * time.Hour},
+		"longest":              {math.MaxInt64, math.MaxInt64, time.Hour, 24 * time.Hour},
+		"RefreshTTL under TTL": {0, time.Minute, time.Minute, time.Minute},
+		"fractions":            {90*time.Second + 999*time.Millisecond, 3*time.Minute + 1, 90 * time.Second, 3 * time.Minute},
 	} {
 		tokens, err := auth.Issue(context.Background(), middleware.Identity{Subject: "admin", TTL: row.ttl, RefreshTTL: row.refreshTTL})
 		if err != nil {
@@ -123,7 +126,7 @@ func TestR13LifetimesOfOneLogin(t *testing.T) {
 		for range 2 {
 			ttl, window := tokens.ExpiresAt.Sub(tokens.Claims.IssuedAt), tokens.RefreshUntil.Sub(tokens.Claims.AuthTime)
 			if ttl != row.wantTTL || window != row.wantRefreshTTL {
-				t.Errorf("R13: %s: %v and %v, want %v and %v", name, ttl, window, row.wantTTL, row.wantRefreshTTL)
+				t.Errorf("R13: %s: TTL %v and RefreshTTL %v, want %v and %v", name, ttl, window, row.wantTTL, row.wantRefreshTTL)
 			}
 			if tokens, err = auth.Refresh(context.Background(), tokens.AccessToken); err != nil {
 				t.Fatal(err)
@@ -133,7 +136,7 @@ func TestR13LifetimesOfOneLogin(t *testing.T) {
 	for _, id := range []middleware.Identity{{TTL: -1}, {RefreshTTL: -1}, {TTL: time.Second - 1}, {TTL: math.MinInt64}, {RefreshTTL: time.Millisecond}} {
 		id.Subject = "admin"
 		if tokens, err := auth.Issue(context.Background(), id); err == nil || tokens.AccessToken != "" {
-			t.Errorf("R13: lifetimes of %v and %v give no error", id.TTL, id.RefreshTTL)
+			t.Errorf("R13: TTL %v and RefreshTTL %v: no error", id.TTL, id.RefreshTTL)
 		}
 	}
 }

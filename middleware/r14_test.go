@@ -13,15 +13,17 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// R14: the store fails, so nobody passes and nobody loses anything.
+// R14: a store that fails or hangs is answered 503, and nothing is used up.
+
+// Get fails, or returns something that is not a list of records.
 func TestR14StoreFails(t *testing.T) {
 	t.Parallel()
 	faults := map[string]*fault{
 		"Get fails":            {get: failing},
-		"Get gives too few":    {get: func(context.Context, []string) ([]string, error) { return nil, nil }},
-		"Get gives too many":   {get: func(_ context.Context, values []string) ([]string, error) { return append(values, "", ""), nil }},
-		"fails with a cancel":  {get: func(context.Context, []string) ([]string, error) { return nil, context.Canceled }},
-		"fails, and yet tells": {get: func(_ context.Context, values []string) ([]string, error) { return values, errDriver }},
+		"Get returns too few":  {get: func(context.Context, []string) ([]string, error) { return nil, nil }},
+		"Get returns too many": {get: func(_ context.Context, values []string) ([]string, error) { return append(values, "", ""), nil }},
+		"fails with Canceled":  {get: func(context.Context, []string) ([]string, error) { return nil, context.Canceled }},
+		"fails, with values":   {get: func(_ context.Context, values []string) ([]string, error) { return values, errDriver }},
 	}
 	for _, value := range []string{
 		"x y", "Ended", "ended ", " ", "0", "-1", "+1", "1.", ".1", "1..2", "1.2.", "1.2.3.", "1.2.3.4.", "1.2.3.4.5", "01.1", "1.01", "A.B", "1,2", "1.2\n", "zzzzzzzzzzzz.1",
@@ -34,20 +36,20 @@ func TestR14StoreFails(t *testing.T) {
 			store := &faulty{Store: newMemory(t)}
 			d := newServer(t, func(c *middleware.Config) { c.Store = store })
 			store.fault.Store(fault)
-			for _, door := range append(tokenRoutes, struct{ method, path string }{"POST", "/login?user=admin"}) {
-				if _, isRecord := strings.CutPrefix(name, "record"); isRecord && door.path == "/logout" {
-					continue // it overwrites whatever is there
+			for _, route := range append(tokenRoutes, struct{ method, path string }{"POST", "/login?user=admin"}) {
+				if _, isRecord := strings.CutPrefix(name, "record"); isRecord && route.path == "/logout" {
+					continue // it overwrites the record, whatever it is
 				}
-				r := d.send(door.method, door.path, bearer(d.text))
+				r := d.send(route.method, route.path, bearer(d.text))
 				if r.status != http.StatusServiceUnavailable {
-					t.Errorf("R14: %s:", door.path)
+					t.Errorf("R14: %s: not 503", route.path)
 				}
 				r.rejected(t, middleware.CodeStoreUnavailable)
 				if strings.Contains(r.body+fmt.Sprint(r.header), "s3cret") {
-					t.Errorf("R14: the answer has the driver's words: %s %v", r.body, r.header)
+					t.Errorf("R14: the response shows the driver's error: %s %v", r.body, r.header)
 				}
 			}
-			d.send("GET", "/optional").passed(t, "guest") // no token, no question to the store
+			d.send("GET", "/optional").passed(t, "guest") // without a token the store is not asked
 			store.fault.Store(nil)
 			d.send("GET", "/required", bearer(d.text)).passed(t, "admin")
 			d.stillUsable("R14")
@@ -56,14 +58,14 @@ func TestR14StoreFails(t *testing.T) {
 }
 
 func TestR14SwapFails(t *testing.T) {
-	for name, swap := range map[string]func(context.Context) (bool, error){"fails": failingSwap, "refuses on and on": refusingSwap} {
+	for name, swap := range map[string]func(context.Context) (bool, error){"fails": failingSwap, "never succeeds": refusingSwap} {
 		t.Run(name, func(t *testing.T) {
 			store := &faulty{Store: newMemory(t)}
 			d := newServer(t, noGrace, func(c *middleware.Config) { c.Store = store })
 			replaced := login(t, d.auth)
 			refresh(t, d.auth, replaced)
 			store.fault.Store(&fault{swap: swap})
-			// R8: to say "reused" without having ended the session would be a lie
+			// R8: token_reused says that the session has ended, so it must not be answered if ending it failed
 			d.send("POST", "/refresh", bearer(replaced)).rejected(t, middleware.CodeStoreUnavailable)
 			d.send("GET", "/autorefresh", bearer(replaced)).rejected(t, middleware.CodeStoreUnavailable)
 			for _, path := range bodyRoutes {
@@ -73,10 +75,10 @@ func TestR14SwapFails(t *testing.T) {
 				r := d.send("GET", "/autorefresh", bearer(aged(t, d.text, age)))
 				r.rejected(t, middleware.CodeStoreUnavailable)
 				if r.header.Get("Authorization") != "" {
-					t.Error("R14: AutoRefresh gives a token that the store knows nothing of")
+					t.Error("R14: AutoRefresh returns a token although the swap failed")
 				}
 			}
-			d.send("GET", "/required", bearer(d.text)).passed(t, "admin") // it only reads
+			d.send("GET", "/required", bearer(d.text)).passed(t, "admin") // a guard only reads
 			d.send("POST", "/login?user=admin").token(t)
 			store.fault.Store(nil)
 			d.stillUsable("R14")
@@ -84,7 +86,8 @@ func TestR14SwapFails(t *testing.T) {
 	}
 }
 
-// The application can look behind the error; its text is the client's.
+// The application can unwrap the driver's error. The text of the error does not contain it, because clients may see the
+// text.
 func TestR14ErrorsOfTheSteps(t *testing.T) {
 	store := &faulty{Store: newMemory(t)}
 	auth := newAuth(t, func(c *middleware.Config) { c.Store = store })
@@ -93,29 +96,29 @@ func TestR14ErrorsOfTheSteps(t *testing.T) {
 	for name, call := range calls(auth) {
 		err := call(t.Context(), text)
 		if !hasCode(err, middleware.CodeStoreUnavailable) || !errors.Is(err, errDriver) || strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("R14: %s: %v, want %s with the driver's error behind it", name, err, middleware.CodeStoreUnavailable)
+			t.Errorf("R14: %s: %v, want %s that wraps the driver's error", name, err, middleware.CodeStoreUnavailable)
 		}
 	}
-	store.fault.Store(answering("no record"))
+	store.fault.Store(answering("not a record"))
 	for name, call := range calls(auth) {
 		if name == "Logout" || name == "RevokeSession" {
-			continue // they overwrite whatever is there, or would: nothing is, so their swaps are lost
+			continue // they overwrite the record, whatever it is; here there is none, so their swaps fail
 		}
 		if err := call(t.Context(), text); !hasCode(err, middleware.CodeStoreUnavailable) || errors.Unwrap(err) == nil {
-			t.Errorf("R14: %s on a record that nobody can read: %v, want %s", name, err, middleware.CodeStoreUnavailable)
+			t.Errorf("R14: %s with a malformed record: %v, want %s", name, err, middleware.CodeStoreUnavailable)
 		}
 	}
 	for name, err := range map[string]error{
 		"RevokeSession": auth.RevokeSession(t.Context(), ""), "RevokeSubject": auth.RevokeSubject(t.Context(), ""),
 	} {
 		if err == nil || hasCode(err, middleware.CodeStoreUnavailable) {
-			t.Errorf("%s of nothing: %v, want an error about that", name, err)
+			t.Errorf("%s of the empty text: %v, want another error", name, err)
 		}
 	}
 }
 
 func TestR14StoreHangs(t *testing.T) {
-	for _, timeout := range []time.Duration{0, 300 * time.Millisecond} { // 0: the default of one second
+	for _, timeout := range []time.Duration{0, 300 * time.Millisecond} { // 0 means the default of one second
 		synctest.Test(t, func(t *testing.T) {
 			store := &faulty{Store: newMemory(t)}
 			auth := newAuth(t, func(c *middleware.Config) { c.Store, c.StoreTimeout = store, timeout })
@@ -132,9 +135,9 @@ func TestR14StoreHangs(t *testing.T) {
 					t.Errorf("R14: %s waits %v for the store, want %v", name, took, want)
 				}
 			}
-			for _, door := range append(tokenRoutes, struct{ method, path string }{"POST", "/login?user=admin"}) {
-				bounded(door.path, func() {
-					site.send(door.method, door.path, bearer(text)).rejected(t, middleware.CodeStoreUnavailable)
+			for _, route := range append(tokenRoutes, struct{ method, path string }{"POST", "/login?user=admin"}) {
+				bounded(route.path, func() {
+					site.send(route.method, route.path, bearer(text)).rejected(t, middleware.CodeStoreUnavailable)
 				})
 			}
 			for name, call := range calls(auth) {
@@ -150,8 +153,8 @@ func TestR14StoreHangs(t *testing.T) {
 	}
 }
 
-// The bound is for all that a request does at the store, not for each call. For a client that goes the look is
-// finished, as it may show reuse (R8), but nothing is swapped.
+// StoreTimeout bounds all the calls of a request together. If the client hangs up, the read is completed, because it may
+// detect reuse (R8), but nothing is swapped.
 func TestR14StoreIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &faulty{Store: newMemory(t)}
@@ -183,7 +186,7 @@ func TestR14StoreIsSlow(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if took, err := refreshing(ctx, 600*time.Millisecond); took != 600*time.Millisecond || !hasCode(err, middleware.CodeStoreUnavailable) {
-			t.Errorf("R14: the client goes after 0.1 s: %v after %v, want 503 after the look of 0.6 s", err, took)
+			t.Errorf("R14: the client hangs up after 0.1 s: %v after %v, want 503 after the read of 0.6 s", err, took)
 		}
 		if took, err := refreshing(t.Context(), 400*time.Millisecond); took != 800*time.Millisecond || err != nil {
 			t.Errorf("R14: two calls of 0.4 s: %v after %v, want success after 0.8 s", err, took)
@@ -191,7 +194,7 @@ func TestR14StoreIsSlow(t *testing.T) {
 	})
 }
 
-// calls are the steps that ask the store, without HTTP.
+// calls are the steps that use the store.
 func calls(auth *middleware.Auth) map[string]func(ctx context.Context, text string) error {
 	all := steps(auth)
 	all["Issue"] = func(ctx context.Context, _ string) error {
@@ -203,7 +206,7 @@ func calls(auth *middleware.Auth) map[string]func(ctx context.Context, text stri
 	return all
 }
 
-// hanging waits for its context, as the contract of Store demands, or for an hour.
+// hanging waits until its context is done, as the contract of Store demands, or for an hour.
 func hanging(ctx context.Context, _ []string) ([]string, error) {
 	select {
 	case <-ctx.Done():
@@ -224,12 +227,12 @@ func TestR14OAuthStoreDown(t *testing.T) {
 			for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
 				r := s.send("POST", path, tokenForm(text))
 				if r.rejected(t, middleware.CodeStoreUnavailable); strings.Contains(r.body, "s3cret") || strings.Contains(r.body, "active") {
-					t.Errorf("R14: %s in %s mode answers %s", path, mode, r.body)
+					t.Errorf("R14: %s, %s: response %s", path, mode, r.body)
 				}
 			}
 		}
 		if r := s.send("POST", "/introspect", tokenForm("garbage")); r.body != `{"active":false}` {
-			t.Errorf("garbage needs no store: %d %s", r.status, r.body)
+			t.Errorf("R14: introspection of garbage, which needs no store: %d %s", r.status, r.body)
 		}
 		store.fault.Store(nil)
 		refreshTokens(t, auth, tokens)

@@ -10,7 +10,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// mistakes are each wrong alone. The words are what the error must say: the field, and what to do.
+// R15: New returns one error that lists every mistake in the Config. See also usability_test.go and verify_only_test.go.
+
+// mistakes are Configs with one mistake. The error must contain the words: the field, and what to do.
 var mistakes = map[string]struct {
 	make  change
 	words []string
@@ -59,15 +61,15 @@ func TestR15EachMistakeAlone(t *testing.T) {
 	for name, mistake := range mistakes {
 		auth, err := middleware.New(newConfig(t, mistake.make))
 		if err == nil || auth != nil {
-			t.Errorf("R15: %s: New gives %v, %v, want an error only", name, auth, err)
+			t.Errorf("R15: %s: New returns %v and %v, want only an error", name, auth, err)
 			continue
 		}
 		if text := err.Error(); strings.Contains(text, "\n") || !strings.HasPrefix(text, "middleware: ") || strings.Contains(text, string(secret)) {
-			t.Errorf("R15: %s: error %q, want one line, by the package, without a secret", name, text)
+			t.Errorf("R15: %s: error %q, want one line with the package's name and without a secret", name, text)
 		}
 		for _, word := range mistake.words {
 			if !strings.Contains(err.Error(), word) {
-				t.Errorf("R15: %s: error %q does not say %q", name, err, word)
+				t.Errorf("R15: %s: error %q, want %q in it", name, err, word)
 			}
 		}
 	}
@@ -85,7 +87,7 @@ func TestR15AllMistakesAtOnce(t *testing.T) {
 	config.Keys = append(config.Keys, middleware.Key{Key: secret}, hs256("a", secret))
 	_, err := middleware.New(config)
 	if err == nil {
-		t.Fatal("R15: New gives no error")
+		t.Fatal("R15: New returns no error")
 	}
 	for _, field := range []string{
 		"Store is", "TTL is -1s", "RefreshTTL is -1h", "IdleTTL is -1h", "Grace is 5m", "Leeway is -1s", "StoreTimeout is -1s", "Issuer is", "Audience is", "Realm is",
@@ -97,12 +99,12 @@ func TestR15AllMistakesAtOnce(t *testing.T) {
 	}
 	for line := range strings.Lines(err.Error()) {
 		if !strings.HasPrefix(line, "middleware: ") {
-			t.Errorf("R15: the line %q does not say who speaks", line)
+			t.Errorf("R15: the line %q does not begin with the package's name", line)
 		}
 	}
 }
 
-// What is at the edge is no mistake.
+// Values at the limits are accepted.
 func TestR15Allowed(t *testing.T) {
 	for name, change := range map[string]change{
 		"nothing but keys and store": func(c *middleware.Config) { *c = middleware.Config{Keys: c.Keys, Store: c.Store} },
@@ -123,7 +125,7 @@ func TestR15Allowed(t *testing.T) {
 	}
 }
 
-// A grace that is no longer than the store's timeout could end before the swap takes effect.
+// If StoreTimeout were not shorter than Grace, the grace period could end before the swap takes effect.
 func TestR15StoreTimeoutIsShorterThanTheGrace(t *testing.T) {
 	for _, row := range []struct {
 		grace, timeout time.Duration
@@ -143,7 +145,7 @@ func TestR15SourceWithoutName(t *testing.T) {
 	for i, source := range []middleware.Source{{}, middleware.FromHeader("", "Bearer"), middleware.FromCookie(""), middleware.FromQuery(""), middleware.FromForm(""), middleware.FromParam("")} {
 		_, err := middleware.New(newConfig(t, func(c *middleware.Config) { c.Sources = []middleware.Source{middleware.FromQuery("jwt"), source} }))
 		if err == nil || !strings.Contains(err.Error(), "Sources[1]") {
-			t.Errorf("R15: source %d without a name: %v", i, err)
+			t.Errorf("R15: source %d without a name: error %v", i, err)
 		}
 	}
 }

@@ -9,12 +9,14 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// R15: mistakes in Config.Cookie and Config.TrustedOrigins.
+
 func TestR15CookieMistakes(t *testing.T) {
 	type Cookie = middleware.Cookie
 	for name, row := range map[string]struct {
 		cookie Cookie
 		modes  string
-		words  []string // none: it is allowed
+		words  []string // nil if it is accepted
 	}{
 		"zero":                            {Cookie{}, "one token, pair", nil},
 		"insecure":                        {Cookie{Insecure: true}, "one token, pair", nil},
@@ -63,6 +65,6 @@ func TestR15CookieMistakes(t *testing.T) {
 		c.Store = nil
 	}))
 	if lines := strings.Count(fmt.Sprint(err), "\n") + 1; lines < 4 {
-		t.Errorf("R15: the error lists %d mistakes, want all: %v", lines, err)
+		t.Errorf("R15: the error has %d lines, want one for each of the 4 mistakes: %v", lines, err)
 	}
 }

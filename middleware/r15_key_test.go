@@ -19,7 +19,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// Every mistake in a key is refused by New and by SetKeys, in words that help and without the key.
+// R15: mistakes in Config.Keys, and in the keys of SetKeys.
+
+// New and SetKeys reject every mistake in a key. The error says what to do, and does not contain the key.
 func TestR15KeyMistakes(t *testing.T) {
 	type algorithm = middleware.Algorithm
 	key := func(alg algorithm, key any) []middleware.Key { return []middleware.Key{{Algorithm: alg, Key: key}} }
@@ -89,13 +91,13 @@ func TestR15KeyMistakes(t *testing.T) {
 			_, err := middleware.New(newConfig(t, authenticating(nil), keys(row.keys...)))
 			for what, err := range map[string]error{"New": err, "SetKeys": auth.SetKeys(row.keys)} {
 				if err == nil {
-					t.Errorf("R15: %s takes it", what)
+					t.Errorf("R15: %s accepts it", what)
 					continue
 				}
 				told := fmt.Sprint(errorTexts(err))
 				for _, word := range append(row.words, "middleware: ", "Keys[") {
 					if !strings.Contains(err.Error(), word) {
-						t.Errorf("R15: %s says %q, want %q in it", what, err, word)
+						t.Errorf("R15: %s returns the error %q, want %q in it", what, err, word)
 					}
 				}
 				if strings.Contains(told, "sssss") || strings.Contains(told, string(secret)) || strings.Contains(told, "BEGIN") {
@@ -105,13 +107,13 @@ func TestR15KeyMistakes(t *testing.T) {
 			verify(t, auth, text)
 		})
 	}
-	verify(t, auth, login(t, auth)) // a mistake changes nothing: it signs as before
+	verify(t, auth, login(t, auth)) // after a mistake the old keys are still in use
 	if head := headerOf(t, login(t, auth)); head["alg"] != "HS256" {
-		t.Errorf("after refused keys the header is %v", head)
+		t.Errorf("after rejected keys the header is %v", head)
 	}
 }
 
-// brokenRSA is a private key that belongs to another exponent.
+// brokenRSA returns a private key whose exponents do not belong together.
 func brokenRSA() *rsa.PrivateKey {
 	k := *rsaKey()
 	k.D = new(big.Int).Add(k.D, big.NewInt(2))
@@ -119,6 +121,7 @@ func brokenRSA() *rsa.PrivateKey {
 	return &k
 }
 
+// A key id must fit into a token's header of 512 bytes.
 func TestKeyIDsThatAreTooLong(t *testing.T) {
 	for name, row := range map[string]struct {
 		id string
@@ -140,7 +143,7 @@ func TestKeyIDsThatAreTooLong(t *testing.T) {
 				swapped := newAuth(t, inMode).SetKeys([]middleware.Key{key})
 				for what, err := range map[string]error{"New": err, "SetKeys": swapped} {
 					if err == nil || !strings.Contains(err.Error(), "Keys[0]") || !strings.Contains(err.Error(), "ID is too long") || !strings.Contains(err.Error(), "512") {
-						t.Errorf("R15: %s, %s: %s says %v", name, mode, what, err)
+						t.Errorf("R15: %s, %s: %s returns the error %v", name, mode, what, err)
 					}
 				}
 				continue

@@ -14,6 +14,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// Where a request may carry its token by default, and what a malformed request is answered. Config.Sources is tested in
+// source_test.go.
+
 func TestAuthorizationHeader(t *testing.T) {
 	d := newServer(t)
 	for value, code := range map[string]middleware.Code{
@@ -64,7 +67,7 @@ func TestAuthorizationHeader(t *testing.T) {
 	d.stillUsable("header")
 }
 
-// Over HTTP/2 spaces arrive that an HTTP/1 server cuts off.
+// An HTTP/1 server cuts off spaces at the end of a header. Over HTTP/2 they arrive.
 func TestAuthorizationHeaderEndsInSpaces(t *testing.T) {
 	d := newServer(t)
 	r := gin.New()
@@ -75,7 +78,7 @@ func TestAuthorizationHeaderEndsInSpaces(t *testing.T) {
 		answer := httptest.NewRecorder()
 		r.ServeHTTP(answer, request)
 		if answer.Code != http.StatusOK {
-			t.Errorf("%q is answered %d", value, answer.Code)
+			t.Errorf("%q: response %d, want 200", value, answer.Code)
 		}
 	}
 }
@@ -83,14 +86,14 @@ func TestAuthorizationHeaderEndsInSpaces(t *testing.T) {
 func TestTwoAuthorizationHeaders(t *testing.T) {
 	d := newServer(t)
 	for name, more := range map[string]string{"the same": "Bearer " + d.text, "another token": "Bearer x", "another scheme": "Basic x", "empty": ""} {
-		for _, door := range tokenRoutes {
+		for _, route := range tokenRoutes {
 			for order, edits := range [][]edit{
 				{bearer(d.text), header("Authorization", more)},
 				{header("Authorization", more), bearer(d.text)},
 			} {
-				r := d.send(door.method, door.path, edits...)
+				r := d.send(route.method, route.path, edits...)
 				if r.status != http.StatusBadRequest {
-					t.Errorf("%s, order %d, at %s:", name, order, door.path)
+					t.Errorf("%s, order %d, at %s: not 400", name, order, route.path)
 				}
 				r.rejected(t, middleware.CodeBadRequest)
 			}
@@ -99,20 +102,20 @@ func TestTwoAuthorizationHeaders(t *testing.T) {
 	d.stillUsable("two headers")
 }
 
-// A token is taken from the header or the body, and from nowhere else.
+// Refresh and logout read the token from the header or the body.
 func TestTokenFromHeaderOrBody(t *testing.T) {
 	t.Parallel()
 	for name, edits := range map[string][]edit{
 		"header":                      {authorization("Bearer TOKEN")},
 		"JSON":                        {jsonBody(`{"refresh_token":"TOKEN"}`)},
 		"JSON with a charset":         {body("application/json; charset=utf-8", `{"refresh_token":"TOKEN"}`)},
-		"JSON in capitals":            {body("Application/JSON", `{"refresh_token":"TOKEN"}`)},
+		"type in other case":          {body("Application/JSON", `{"refresh_token":"TOKEN"}`)},
 		"JSON with spaces":            {jsonBody(" { \"refresh_token\" :\n\"TOKEN\" } ")},
 		"JSON with escapes":           {jsonBody(`{"refresh\u005ftoken":"\u0065\u0079J` + `REST"}`)},
-		"JSON with more":              {jsonBody(`{"a":{"refresh_token":"x"},"refresh_token":"TOKEN","Refresh_Token":"x","b":[1]}`)},
+		"JSON, more members":          {jsonBody(`{"a":{"refresh_token":"x"},"refresh_token":"TOKEN","Refresh_Token":"x","b":[1]}`)},
 		"form":                        {body(form, "refresh_token=TOKEN")},
 		"form with a charset":         {body(form+"; charset=utf-8", "refresh_token=TOKEN")},
-		"form with more":              {body(form, "a=1&refresh_token=TOKEN&Refresh_Token=x")},
+		"form, more fields":           {body(form, "a=1&refresh_token=TOKEN&Refresh_Token=x")},
 		"form with escapes":           {body(form, "refresh%5Ftoken=%65%79J"+"REST")},
 		"header before body":          {authorization("Bearer TOKEN"), jsonBody(`{"refresh_token":"x"}`)},
 		"header before a broken body": {authorization("Bearer TOKEN"), jsonBody(`{`)},
@@ -128,6 +131,7 @@ func TestTokenFromHeaderOrBody(t *testing.T) {
 	}
 }
 
+// Refresh and logout reject every other body, and a token in any other place.
 func TestBadBodies(t *testing.T) {
 	t.Parallel()
 	d := newServer(t)
@@ -150,8 +154,8 @@ func TestBadBodies(t *testing.T) {
 		"in the URL":           {middleware.CodeTokenMissing, func(r *http.Request) { r.URL.RawQuery = "refresh_token=" + d.text }},
 		"in the URL, form":     {middleware.CodeTokenMissing, func(r *http.Request) { r.URL.RawQuery = "refresh_token=" + d.text; body(form, "a=1")(r) }},
 		"in a cookie":          {middleware.CodeTokenMissing, header("Cookie", "refresh_token="+d.text+"; access_token="+d.text)},
-		"cut":                  {middleware.CodeBadRequest, jsonBody(`{"refresh_token":"TOKEN"`)},
-		"something behind":     {middleware.CodeBadRequest, jsonBody(`{"refresh_token":"TOKEN"}x`)},
+		"truncated":            {middleware.CodeBadRequest, jsonBody(`{"refresh_token":"TOKEN"`)},
+		"trailing bytes":       {middleware.CodeBadRequest, jsonBody(`{"refresh_token":"TOKEN"}x`)},
 		"two objects":          {middleware.CodeBadRequest, jsonBody(`{"refresh_token":"TOKEN"}{}`)},
 		"twice":                {middleware.CodeBadRequest, jsonBody(`{"refresh_token":"TOKEN","refresh_token":"TOKEN"}`)},
 		"twice, escaped":       {middleware.CodeBadRequest, jsonBody(`{"refresh_token":"TOKEN","\u0072efresh_token":"TOKEN"}`)},
@@ -162,11 +166,11 @@ func TestBadBodies(t *testing.T) {
 		"body a list":          {middleware.CodeBadRequest, jsonBody(`["TOKEN"]`)},
 		"body a string":        {middleware.CodeBadRequest, jsonBody(`"TOKEN"`)},
 		"body null":            {middleware.CodeBadRequest, jsonBody(`null`)},
-		"body of spaces":       {middleware.CodeBadRequest, jsonBody(`   `)},
+		"only spaces":          {middleware.CodeBadRequest, jsonBody(`   `)},
 		"invalid UTF-8":        {middleware.CodeBadRequest, jsonBody("{\"refresh_token\":\"TOKEN\",\"a\":\"\xff\"}")},
 		"byte order mark":      {middleware.CodeBadRequest, jsonBody("\ufeff{\"refresh_token\":\"TOKEN\"}")},
 		"UTF-16":               {middleware.CodeBadRequest, jsonBody("\xff\xfe{\x00}\x00")},
-		"the bare token":       {middleware.CodeBadRequest, jsonBody("TOKEN")},
+		"token only":           {middleware.CodeBadRequest, jsonBody("TOKEN")},
 		"JSON as a form":       {middleware.CodeTokenMissing, body(form, `{"refresh_token":"TOKEN"}`)},
 		"a form as JSON":       {middleware.CodeBadRequest, jsonBody(`refresh_token=TOKEN`)},
 		"form, twice":          {middleware.CodeBadRequest, body(form, `refresh_token=TOKEN&refresh_token=TOKEN`)},
@@ -186,7 +190,7 @@ func TestBadBodies(t *testing.T) {
 		"newline in the token": {middleware.CodeTokenInvalid, jsonBody(`{"refresh_token":"TOKEN\n"}`)},
 		"space in the token":   {middleware.CodeTokenInvalid, body(form, `refresh_token=+TOKEN`)},
 		"scheme in the token":  {middleware.CodeTokenInvalid, jsonBody(`{"refresh_token":"Bearer TOKEN"}`)},
-		"a token of 9 KiB":     {middleware.CodeTokenInvalid, jsonBody(`{"refresh_token":"` + strings.Repeat("A", 9<<10) + `"}`)},
+		"token of 9 KiB":       {middleware.CodeTokenInvalid, jsonBody(`{"refresh_token":"` + strings.Repeat("A", 9<<10) + `"}`)},
 		"two Authorization, body": {middleware.CodeBadRequest, func(r *http.Request) {
 			r.Header["Authorization"] = []string{"Basic x", "Basic x"}
 			jsonBody(`{"refresh_token":"TOKEN"}`)(r)
@@ -212,7 +216,7 @@ func multipartForm(t *testing.T, text string) (body, contentType string) {
 	return b.String(), w.FormDataContentType()
 }
 
-// A guard reads the header alone: a token in a URL ends up in logs.
+// By default a guard reads only the header. A token in a URL would end up in logs.
 func TestGuardsReadTheHeaderAlone(t *testing.T) {
 	d := newServer(t)
 	for name, edit := range map[string]edit{
@@ -224,7 +228,7 @@ func TestGuardsReadTheHeaderAlone(t *testing.T) {
 	} {
 		r := d.send("POST", "/required", edit)
 		if r.status != http.StatusUnauthorized {
-			t.Errorf("a token in the %s:", name)
+			t.Errorf("a token in the %s: not 401", name)
 		}
 		r.rejected(t, middleware.CodeTokenMissing)
 	}
