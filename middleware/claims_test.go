@@ -12,6 +12,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// The application's claims are the same after several refreshes, whatever their type.
 func TestOwnClaimsSurvive(t *testing.T) {
 	auth := newAuth(t, func(c *middleware.Config) { c.Grace = -1 })
 	for name, claims := range map[string]any{
@@ -43,7 +44,7 @@ func TestOwnClaimsSurvive(t *testing.T) {
 				}
 				payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(text, ".")[1])
 				if written, err := got.MarshalJSON(); err != nil || string(written) != string(payload) {
-					t.Errorf("MarshalJSON gives %s, %v, want the payload %s", written, err, payload)
+					t.Errorf("MarshalJSON returns %s, %v, want the payload %s", written, err, payload)
 				}
 				text = refresh(t, auth, text)
 			}
@@ -57,15 +58,15 @@ func TestDecode(t *testing.T) {
 
 	var mine appClaims
 	if err := claims.Decode(&mine); err != nil || !reflect.DeepEqual(mine, trickyClaims) {
-		t.Errorf("Decode gives %+v, %v, want %+v", mine, err, trickyClaims)
+		t.Errorf("Decode returns %+v, %v, want %+v", mine, err, trickyClaims)
 	}
 	members := decodedClaims(t, claims).(map[string]any)
 	if members["large"] != json.Number("9223372036854775807") || members["larger"] != json.Number("18446744073709551615") {
-		t.Errorf("Decode into any gives %v and %v, want exact numbers", members["large"], members["larger"])
+		t.Errorf("Decode into any returns %v and %v, want exact numbers", members["large"], members["larger"])
 	}
 	for _, reserved := range reservedNames {
 		if value, ok := members[reserved]; ok {
-			t.Errorf("Decode gives %s: %v, which is not the application's", reserved, value)
+			t.Errorf("Decode returns %s: %v, which is not a claim of the application", reserved, value)
 		}
 	}
 	var wrong struct {
@@ -75,17 +76,17 @@ func TestDecode(t *testing.T) {
 		t.Errorf("Decode of a string into an int: %v", err)
 	}
 	if err := claims.Decode(appClaims{}); err == nil {
-		t.Error("Decode into no pointer gives no error")
+		t.Error("Decode accepts a target that is not a pointer")
 	}
 	if err := (middleware.Claims{}).Decode(&mine); err != nil {
-		t.Errorf("Decode of no claims: %v", err)
+		t.Errorf("Decode of zero Claims: %v", err)
 	}
 	if b, err := json.Marshal(middleware.Claims{}); err != nil || string(b) != "null" {
-		t.Errorf("no claims are written as %s, %v", b, err)
+		t.Errorf("zero Claims are encoded as %s, %v, want null", b, err)
 	}
 }
 
-// Claims are a copy: what a handler does to its own must not reach another request.
+// Claims are a copy: a handler that changes them does not affect other requests.
 func TestClaimsAreACopy(t *testing.T) {
 	auth := newAuth(t)
 	claims := verify(t, auth, issue(t, auth, middleware.Identity{Subject: "admin", Claims: trickyClaims}))
@@ -109,6 +110,7 @@ func TestClaimsAreACopy(t *testing.T) {
 	}
 }
 
+// Issue accepts only JSON objects without reserved names.
 func TestIssueRefusesUnusableClaims(t *testing.T) {
 	auth := newAuth(t)
 	refused := map[string]any{
@@ -139,7 +141,7 @@ func TestIssueRefusesUnusableClaims(t *testing.T) {
 		}
 		var e *middleware.Error
 		if reflect.TypeOf(err) == reflect.TypeOf(e) {
-			t.Errorf("Issue with %s: %v, want no error of the client's", name, err)
+			t.Errorf("Issue with %s: %v, want an error that is not an *Error, because the client is not to blame", name, err)
 		}
 	}
 }

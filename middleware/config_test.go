@@ -10,7 +10,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// The zero values are the defaults that the comments promise.
+// The defaults are as documented.
 func TestDefaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := newConfig(t, withoutSweeper)
@@ -32,14 +32,14 @@ func TestDefaults(t *testing.T) {
 		wait(10 * time.Second)
 		s.send("GET", "/required", bearer(text)).passed(t, "admin")
 		wait(time.Microsecond)
-		s.send("GET", "/required", bearer(text)).rejected(t, middleware.CodeTokenRevoked) // Grace 10 s; and the realm is api
+		s.send("GET", "/required", bearer(text)).rejected(t, middleware.CodeTokenRevoked) // Grace is 10 s, the realm is api
 
 		wait(time.Hour - 10*time.Second - 2*time.Microsecond)
 		s.send("GET", "/required", bearer(next)).passed(t, "admin")
 		wait(time.Microsecond)
-		s.send("GET", "/required", bearer(next)).rejected(t, middleware.CodeTokenExpired) // Leeway 0
+		s.send("GET", "/required", bearer(next)).rejected(t, middleware.CodeTokenExpired) // Leeway is 0
 		wait(14*24*time.Hour - time.Hour - time.Second - time.Microsecond)
-		next = refresh(t, auth, next) // IdleTTL off
+		next = refresh(t, auth, next) // IdleTTL is off
 		wait(time.Microsecond)
 		s.send("POST", "/refresh", bearer(next)).rejected(t, middleware.CodeRefreshExpired)
 	})
@@ -52,7 +52,7 @@ func TestRealm(t *testing.T) {
 	}
 }
 
-// What New was given can be reused or wiped by its owner.
+// The caller of New may reuse or wipe the keys.
 func TestNewKeepsNoReferences(t *testing.T) {
 	mine := slices.Clone(secret)
 	list := []middleware.Key{hs256("", mine)}
@@ -61,5 +61,5 @@ func TestNewKeepsNoReferences(t *testing.T) {
 	clear(mine)
 	list[0] = middleware.Key{}
 	verify(t, auth, text)
-	verify(t, newAuth(t), login(t, auth)) // it still signs with the secret as it was
+	verify(t, newAuth(t), login(t, auth)) // it still signs with the original secret
 }

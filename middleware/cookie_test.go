@@ -16,7 +16,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// What is sent is compared to the letter. A is the access token, R the refresh token.
+// The Set-Cookie headers, compared byte for byte. A is the access token, R the refresh token, N the Max-Age.
 func TestCookieAttributes(t *testing.T) {
 	const lax, host = "; Max-Age=N; HttpOnly; Secure; SameSite=Lax", "__Host-access_token=A; Path=/"
 	const plain = "; Max-Age=N; HttpOnly; SameSite=Lax"
@@ -49,7 +49,7 @@ func TestCookieAttributes(t *testing.T) {
 						}
 						age := maxAge
 						if maxAge != "0" && len(row.want) == 2 && i == 0 {
-							age = "3600" // an access token that can refresh nothing lasts for its TTL
+							age = "3600" // in pair mode the access token's cookie lasts for TTL
 						}
 						want = append(want, strings.NewReplacer("=A;", "="+texts[i]+";", "=R;", "="+texts[i]+";", "=N;", "="+age+";").Replace(line))
 					}
@@ -69,7 +69,7 @@ func TestCookieAttributes(t *testing.T) {
 				sets(r, "1209600", texts...)
 				verify(t, auth, texts[0])
 
-				wait(day) // Max-Age ends with the session, which began a day ago
+				wait(day) // Max-Age lasts until the deadline of the session, which began a day ago
 				refreshed := (&http.Response{Header: r.header}).Cookies()[len(row.want)-1]
 				r = s.send("POST", "/refresh", header("Cookie", refreshed.Name+"="+refreshed.Value))
 				r.cookieAnswer(t)
@@ -80,13 +80,13 @@ func TestCookieAttributes(t *testing.T) {
 				r = s.send("POST", "/logout", header("Cookie", refreshed.Name+"="+texts[len(texts)-1]))
 				r.accepted(t, "/logout")
 				sets(r, "0")
-				wantVerify(t, "R11", auth, texts[0], middleware.CodeTokenRevoked)
+				wantVerify(t, "R11: after the logout", auth, texts[0], middleware.CodeTokenRevoked)
 			})
 		})
 	}
 }
 
-// A real jar over TLS: the whole life of a session, by cookies alone.
+// The life of a session over TLS, with cookies only.
 func TestCookieStory(t *testing.T) {
 	for mode, row := range cookieModes {
 		t.Run(mode, func(t *testing.T) {
@@ -99,13 +99,13 @@ func TestCookieStory(t *testing.T) {
 				b.send("POST", path).passed(t, "admin")
 			}
 
-			// An expired token still reaches the refresh.
+			// An expired token can still be refreshed.
 			b.alter("/", "__Host-access_token", func(text string) string { return aged(t, text, 2*time.Hour) })
 			expired := b.cookie("/", "__Host-access_token")
 			r := b.send("GET", "/required")
 			r.rejected(t, middleware.CodeTokenExpired)
 			if r.header.Get("Set-Cookie") != "" || b.cookie("/", "__Host-access_token") != expired {
-				t.Error("an expired token clears the cookie that is to be refreshed")
+				t.Error("the cookie of an expired token is cleared, although it can be refreshed")
 			}
 			b.send("POST", "/refresh").cookieAnswer(t)
 			b.send("GET", "/required").passed(t, "admin")
@@ -113,13 +113,13 @@ func TestCookieStory(t *testing.T) {
 			text := b.cookie("/", "__Host-access_token")
 			b.send("POST", "/logout").accepted(t, "/logout")
 			if left := b.cookie("/", "__Host-access_token") + b.cookie("/", row.name); left != "" {
-				t.Errorf("after the logout the browser has %s", left)
+				t.Errorf("after the logout the browser still has the cookie %s", left)
 			}
 			b.send("GET", "/required").rejected(t, middleware.CodeTokenMissing)
 			b.send("POST", "/refresh").rejected(t, middleware.CodeTokenMissing)
-			wantVerify(t, "R11", auth, text, middleware.CodeTokenRevoked)
+			wantVerify(t, "R11: after the logout", auth, text, middleware.CodeTokenRevoked)
 
-			// A login of another kind ends in a redirect.
+			// A login with SetCookies and a redirect.
 			b.send("GET", "/callback?user=alice").passed(t, "alice")
 			b.send("POST", "/refresh").cookieAnswer(t)
 			b.send("POST", "/logout/all").accepted(t, "/logout/all")
@@ -133,13 +133,13 @@ func TestSetCookies(t *testing.T) {
 	r := direct(t, cookieRoutes(auth, "one token")).send("GET", "/callback?user=admin")
 	r.notStored(t)
 	if r.status != http.StatusSeeOther || r.cookies()["access_token"].Value == "" {
-		t.Errorf("answer %d %v", r.status, r.header)
+		t.Errorf("response %d %v, want a redirect with cookies", r.status, r.header)
 	}
 	c, _ := gin.CreateTestContext(httptest.NewRecorder())
 	mustPanic(t, "SetCookies without cookies", func() { _ = newAuth(t).SetCookies(c, middleware.Tokens{}) }, "SetCookies", "Config.Cookie")
 }
 
-// In pair mode the access token's cookie refreshes nothing, though it is sent everywhere.
+// In pair mode neither cookie can be used in place of the other.
 func TestCookiesOfAPairAreApart(t *testing.T) {
 	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
 	s := listen(t, routes(auth))
@@ -151,7 +151,7 @@ func TestCookiesOfAPairAreApart(t *testing.T) {
 	s.send("POST", "/refresh", header("Cookie", "__Host-access_token=x; __Host-refresh_token="+tokens.RefreshToken)).cookieAnswer(t)
 }
 
-// Who answers what must say whether the session is over: then its cookies go, and not before.
+// A response clears the cookies if the session is known to have ended, and only then.
 func TestWhichAnswersClearCookies(t *testing.T) {
 	type scene struct {
 		auth   *middleware.Auth
@@ -195,11 +195,11 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 		"reused":                      {all, noGrace, replace, "/refresh", nil, middleware.CodeTokenReused, true},
 		"reused, AutoRefresh":         {"one token", noGrace, replace, "/autorefresh", nil, middleware.CodeTokenReused, true},
 		"reused, but kept":            {all, func(c *middleware.Config) { noGrace(c); keep(c) }, replace, "/refresh", nil, middleware.CodeTokenReused, false},
-		"lost race":                   {"one token", noGrace, replace, "/required", nil, middleware.CodeTokenRevoked, false},
-		"lost race, optional":         {"one token", noGrace, replace, "/optional", nil, middleware.CodeTokenRevoked, false},
-		"lost race, fresh":            {"one token", noGrace, replace, "/fresh", nil, middleware.CodeTokenRevoked, false},
+		"replaced":                    {"one token", noGrace, replace, "/required", nil, middleware.CodeTokenRevoked, false},
+		"replaced, optional":          {"one token", noGrace, replace, "/optional", nil, middleware.CodeTokenRevoked, false},
+		"replaced, fresh":             {"one token", noGrace, replace, "/fresh", nil, middleware.CodeTokenRevoked, false},
 		"expired":                     {all, nil, late(2 * time.Hour), "/required", nil, middleware.CodeTokenExpired, false},
-		"the window is over":          {all, nil, late(15 * day), "/refresh", nil, middleware.CodeRefreshExpired, false},
+		"after the deadline":          {all, nil, late(15 * day), "/refresh", nil, middleware.CodeRefreshExpired, false},
 		"store down":                  {all, nil, down, "/required", nil, middleware.CodeStoreUnavailable, false},
 		"store down, refresh":         {all, nil, down, "/refresh", nil, middleware.CodeStoreUnavailable, false},
 		"store down, logout":          {all, nil, down, "/logout", nil, middleware.CodeStoreUnavailable, false},
@@ -217,7 +217,7 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 		"logout all":                  {all, nil, nil, "/logout/all", nil, "", true},
 		"logout twice":                {all, nil, logout, "/logout", nil, "", true},
 		"logout all, after a logout":  {all, nil, logout, "/logout/all", nil, middleware.CodeTokenRevoked, true},
-		"logout, the window is over":  {all, nil, late(15 * day), "/logout", nil, middleware.CodeRefreshExpired, true},
+		"logout after the deadline":   {all, nil, late(15 * day), "/logout", nil, middleware.CodeRefreshExpired, true},
 		"logout, not genuine":         {all, nil, func(sc *scene) { sc.tokens = middleware.Tokens{AccessToken: "a.b.c"} }, "/logout", nil, middleware.CodeTokenInvalid, true},
 		"logout without a cookie":     {all, nil, nil, "/logout", func(r *http.Request) { r.Header.Del("Cookie") }, middleware.CodeTokenMissing, true},
 		"logout with an empty cookie": {all, nil, func(sc *scene) { sc.tokens = middleware.Tokens{} }, "/logout", nil, middleware.CodeTokenMissing, true},
@@ -270,7 +270,7 @@ func TestWhichAnswersClearCookies(t *testing.T) {
 	}
 }
 
-// Two cookies of one name: one of them was planted, perhaps by a sibling of the site.
+// Two cookies of the same name are rejected: one may have been planted, for example by a sibling domain.
 func TestTwoCookiesOfOneName(t *testing.T) {
 	for mode, row := range cookieModes {
 		auth := newAuth(t, row.change, withCookie(middleware.Cookie{}))
@@ -289,7 +289,7 @@ func TestTwoCookiesOfOneName(t *testing.T) {
 	}
 }
 
-// A header goes before the cookie, and where no source is listed only the cookie counts.
+// A header takes precedence over the cookie. With an empty list of sources only the cookie is read.
 func TestCookieComesLast(t *testing.T) {
 	auth := newAuth(t, withCookie(middleware.Cookie{}))
 	alice := issue(t, auth, middleware.Identity{Subject: "alice"})
@@ -307,13 +307,13 @@ func TestCookieComesLast(t *testing.T) {
 	s.send("GET", "/required", header("Cookie", "__Host-access_token="+alice)).passed(t, "alice")
 }
 
-// Plain http is for development, and by that name alone.
+// Over plain http cookies work only with Insecure.
 func TestInsecureCookies(t *testing.T) {
 	for insecure, want := range map[bool]string{true: "admin", false: "guest"} {
 		auth := newAuth(t, pair, withCookie(middleware.Cookie{Insecure: insecure}))
 		server := httptest.NewServer(routes(auth))
 		defer server.Close()
-		s := openBrowser(t, server, "http://example.com") // no loopback address: there a jar trusts plain http
+		s := openBrowser(t, server, "http://example.com") // not a loopback address, where a jar accepts Secure cookies over plain http
 		s.send("POST", "/login?user=admin").cookieAnswer(t)
 		s.send("GET", "/optional").passed(t, want)
 		if insecure {
@@ -324,7 +324,7 @@ func TestInsecureCookies(t *testing.T) {
 	}
 }
 
-// A Domain is for subdomains; without one the cookies stay where they were made.
+// With a Domain the cookies are sent to subdomains, without one they are not.
 func TestCookieDomain(t *testing.T) {
 	for domain, want := range map[string]string{"example.com": "admin", "": "guest"} {
 		auth := newAuth(t, withCookie(middleware.Cookie{Domain: domain}))
@@ -340,7 +340,7 @@ func TestCookieDomain(t *testing.T) {
 	}
 }
 
-// Where the browser has dropped the cookie of an access token, the refresh token's shows that a refresh helps.
+// If the request has a refresh token's cookie but no access token's, the client should refresh: the code is token_expired.
 func TestPairCookiesWithoutAnAccessTokenAreExpired(t *testing.T) {
 	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
 	s := direct(t, routes(auth))
@@ -352,10 +352,10 @@ func TestPairCookiesWithoutAnAccessTokenAreExpired(t *testing.T) {
 	}
 	s.send("GET", "/required", header("Cookie", "__Host-refresh_token=")).rejected(t, middleware.CodeTokenMissing)
 	s.send("POST", "/logout", withRefresh).accepted(t, "/logout")
-	wantDead(t, "R11", auth, tokens)
+	wantDead(t, "R11: after the logout", auth, tokens)
 }
 
-// The cookie of an access token lasts as long as the token. A subdomain can plant neither cookie.
+// The cookie of an access token lasts for TTL. Neither cookie can be set by a subdomain.
 func TestPairCookiesAreOfThisHost(t *testing.T) {
 	auth := newAuth(t, pair, withCookie(middleware.Cookie{}))
 	r := direct(t, routes(auth)).send("POST", "/login?user=admin")

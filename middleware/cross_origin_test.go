@@ -9,7 +9,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A request that changes something and that another site made the browser send is refused, and does nothing.
+// Cookies and cross-origin requests (CSRF).
+
+// A cross-origin request that could change something is rejected and has no effect.
 func TestCrossOrigin(t *testing.T) {
 	t.Parallel()
 	for mode, row := range cookieModes {
@@ -38,13 +40,13 @@ func TestCrossOrigin(t *testing.T) {
 						for _, path := range unsafe {
 							r := b.send("POST", path, from)
 							if r.rejected(t, middleware.CodeCrossOrigin); r.header.Get("Set-Cookie") != "" || t.Failed() {
-								t.Fatalf("POST %s answers %d %s %v", path, r.status, r.body, r.header)
+								t.Fatalf("POST %s: response %d %s %v", path, r.status, r.body, r.header)
 							}
 						}
 						for _, method := range []string{"PUT", "PATCH", "DELETE"} {
 							b.send(method, "/required", from).rejected(t, middleware.CodeCrossOrigin)
 						}
-						// Where the browser cannot have put the token there, a guard does not care; refresh and logout do.
+						// A browser does not add a bearer token by itself, so guards accept it. Refresh and logout do not.
 						text := refreshable(issueTokens(t, auth, middleware.Identity{}))
 						for _, path := range []string{"/refresh", "/logout", "/logout/all"} {
 							b.send("POST", path, from, bearer(text)).rejected(t, middleware.CodeCrossOrigin)
@@ -72,10 +74,10 @@ func TestCrossOrigin(t *testing.T) {
 	}
 }
 
-// A cookie that another server sets is a cookie all the same.
+// The check also protects a cookie that another server sets.
 func TestCrossOriginOfOtherCookies(t *testing.T) {
 	for _, trusting := range []bool{false, true} {
-		auth := newAuth(t, sources(sourceCases), func(c *middleware.Config) {
+		auth := newAuth(t, sources(tokenPlaces), func(c *middleware.Config) {
 			if trusting {
 				c.TrustedOrigins = []string{"https://app.example.org"}
 			}
@@ -101,7 +103,7 @@ func TestCrossOriginOfOtherCookies(t *testing.T) {
 					}
 				}
 			}
-			// without Config.Cookie these take no cookie, so no other site can make a browser do anything
+			// Without Config.Cookie a login does not set cookies, so it is not checked.
 			for name, value := range origin.headers {
 				s.send("POST", "/login?user=admin", header(name, value)).token(t)
 			}
@@ -109,7 +111,7 @@ func TestCrossOriginOfOtherCookies(t *testing.T) {
 	}
 }
 
-// A WebSocket's handshake is a GET that any site may make a browser send.
+// A WebSocket handshake is a GET that any site can make a browser send, with its cookies.
 func TestAWebSocketFromAnotherSite(t *testing.T) {
 	auth := newAuth(t, withCookie(middleware.Cookie{}))
 	s := direct(t, cookieRoutes(auth, "one token"))

@@ -16,6 +16,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// IntrospectHandler (RFC 7662).
+
+// The response for active and inactive tokens, over the life of a session.
 func TestIntrospect(t *testing.T) {
 	for mode, inMode := range modes {
 		t.Run(mode, func(t *testing.T) {
@@ -35,12 +38,12 @@ func TestIntrospect(t *testing.T) {
 					delete(fields, "active")
 					delete(fields, "token_type")
 					if len(fields) != len(membersOf(t, text)) {
-						t.Errorf("the answer has %v as well", slices.Sorted(maps.Keys(fields)))
+						t.Errorf("the response also has the members %v", slices.Sorted(maps.Keys(fields)))
 					}
 				}
 				foreign := issueTokens(t, newAuth(t, inMode, func(c *middleware.Config) { c.Issuer = "https://they.example" }), middleware.Identity{})
 				for _, text := range []string{"garbage", first.AccessToken + "A", foreign.AccessToken, refreshable(foreign)} {
-					wantInactive(t, "not ours", s, text)
+					wantInactive(t, "another issuer or not genuine", s, text)
 				}
 				second := refreshTokens(t, auth, first)
 				wantInactive(t, "a replaced token", s, refreshable(first))
@@ -67,7 +70,8 @@ func TestIntrospect(t *testing.T) {
 	}
 }
 
-// wantActive is the answer for an active token. A refresh token has no token_type (RFC 6749 §5.1).
+// wantActive checks that the token is active, and returns the response's members. A refresh token has no token_type
+// (RFC 6749 §5.1).
 func wantActive(t *testing.T, s site, text string) map[string]any {
 	t.Helper()
 	r := s.send("POST", "/introspect", tokenForm(text))
@@ -78,27 +82,28 @@ func wantActive(t *testing.T, s site, text string) map[string]any {
 		want = nil
 	}
 	if r.status != http.StatusOK || fields["active"] != true || fields["token_type"] != want {
-		t.Fatalf("an active token is answered %d %s", r.status, r.body)
+		t.Fatalf("response %d %s, want an active token", r.status, r.body)
 	}
 	return fields
 }
 
+// wantInactive checks that the response says inactive, and nothing else.
 func wantInactive(t *testing.T, what string, s site, text string) {
 	t.Helper()
 	r := s.send("POST", "/introspect", tokenForm(text))
 	if r.status != http.StatusOK || r.body != `{"active":false}` || r.header.Get("WWW-Authenticate") != "" {
-		t.Errorf("RFC 7662 §2.2: %s: %d %s %v, want it to be inactive and no more", what, r.status, r.body, r.header)
+		t.Errorf("RFC 7662 §2.2: %s: response %d %s %v, want only that it is inactive", what, r.status, r.body, r.header)
 	}
 	r.notStored(t)
 }
 
-// A refresh token of pair mode is no token of one-token mode.
+// In one-token mode a refresh token of pair mode is not active.
 func TestIntrospectAcrossModes(t *testing.T) {
 	single := newAuth(t)
 	wantInactive(t, "a pair's refresh token in one-token mode", direct(t, routes(single)), issueTokens(t, newAuth(t, pair), middleware.Identity{}).RefreshToken)
 }
 
-// No claim of the application can say that a token is active, or of another type.
+// A claim of the application cannot overwrite active or token_type.
 func TestIntrospectionMembersAreNotClaims(t *testing.T) {
 	for mode, inMode := range modes {
 		auth := newAuth(t, inMode)
@@ -107,7 +112,7 @@ func TestIntrospectionMembersAreNotClaims(t *testing.T) {
 		for _, text := range []string{tokens.AccessToken, refreshable(tokens)} {
 			fields := wantActive(t, s, text)
 			if fmt.Sprintf("%v %v %v", fields["scope"], fields["client_id"], fields["username"]) != "read app Admin" {
-				t.Errorf("%s: the answer is %v", mode, fields)
+				t.Errorf("%s: the members are %v", mode, fields)
 			}
 		}
 		tokens = issueTokens(t, auth, middleware.Identity{Claims: gin.H{"active": true}})
@@ -118,7 +123,8 @@ func TestIntrospectionMembersAreNotClaims(t *testing.T) {
 	}
 }
 
-// A service that introspects whatever it receives as a bearer token must not be told that a refresh token is good.
+// A refresh token is active only with the hint refresh_token. Without it, a service that introspects every bearer token
+// would accept refresh tokens.
 func TestIntrospectionOfRefreshTokensNeedsTheHint(t *testing.T) {
 	for mode, inMode := range modes {
 		auth := newAuth(t, inMode, noGrace)
@@ -156,13 +162,13 @@ func TestIntrospectionOfRefreshTokensNeedsTheHint(t *testing.T) {
 				t.Errorf("a refresh token with the hint %q: %s", hint, r.body)
 			}
 		}
-		// Active means that it could be refreshed.
+		// A refresh token is active if it can be refreshed.
 		refreshTokens(t, auth, tokens)
 		wantInactive(t, "a replaced token", s, refreshable(tokens))
 	}
 }
 
-// A hint that cannot be read is an error in a question, and none in a logout.
+// A malformed hint is an error in an introspection. In a revocation it is ignored.
 func TestIntrospectionHintIsReadStrictly(t *testing.T) {
 	for name, edit := range map[string]func(text string) edit{
 		"twice": func(text string) edit {
@@ -176,7 +182,7 @@ func TestIntrospectionHintIsReadStrictly(t *testing.T) {
 		tokens := issueTokens(t, auth, middleware.Identity{})
 		s.send("POST", "/introspect", edit(tokens.RefreshToken)).rejected(t, middleware.CodeBadRequest)
 		if r := s.send("POST", "/revoke", edit(tokens.RefreshToken)); r.status != http.StatusOK {
-			t.Errorf("%s: the revocation is answered %d %s", name, r.status, r.body)
+			t.Errorf("%s: response %d %s to the revocation, want 200", name, r.status, r.body)
 		}
 		wantVerify(t, name, auth, tokens.AccessToken, middleware.CodeTokenRevoked)
 	}

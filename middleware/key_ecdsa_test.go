@@ -16,7 +16,8 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// The vectors prove the reference, and the reference proves our tokens, which cannot say "sample".
+// The vectors of RFC 6979 check the reference implementation, and the reference implementation checks our signatures,
+// because a token cannot have the content of a vector.
 func TestECDSASignsByRFC6979(t *testing.T) {
 	t.Parallel()
 	for _, v := range vectorsRFC6979 {
@@ -31,8 +32,8 @@ func TestECDSASignsByRFC6979(t *testing.T) {
 			key := middleware.Key{Algorithm: v.algorithm, Key: must(ecdsa.ParseRawPrivateKey(v.curve, private))}
 			auth := newAuth(t, pair, keys(key))
 			verifiedByGolangJWT(t, login(t, auth), key)
-			// r and s have a fixed width (RFC 7518 §3.4): go on until each of them began with a zero. That takes one
-			// token in 2 on P-521 and one in 256 on the others, so once is enough for these.
+			// r and s have a fixed width (RFC 7518 §3.4), so go on until each of them has begun with a zero byte. On P-521
+			// that is every second one, on the other curves one in 256. P-384 is slow, so P-256 stands for both.
 			zeros := [2]bool{}
 			for n := 0; n < 20 || v.algorithm != middleware.ES384 && zeros != [2]bool{true, true}; n++ {
 				tokens := issueTokens(t, auth, middleware.Identity{})
@@ -52,7 +53,7 @@ func TestECDSASignsByRFC6979(t *testing.T) {
 	}
 }
 
-// referenceRFC6979 is §3.2 of RFC 6979, step by step.
+// referenceRFC6979 implements RFC 6979 §3.2 step by step.
 func referenceRFC6979(curve elliptic.Curve, point ecdh.Curve, hash crypto.Hash, private []byte, message string) (r, s *big.Int) {
 	n := curve.Params().N
 	size := (n.BitLen() + 7) / 8
@@ -95,7 +96,7 @@ func referenceRFC6979(curve elliptic.Curve, point ecdh.Curve, hash crypto.Hash, 
 	}
 }
 
-// vectorsRFC6979 are those of A.2.5, A.2.6 and A.2.7 with the hash of the JWS algorithm.
+// vectorsRFC6979 are the vectors of RFC 6979 A.2.5, A.2.6 and A.2.7 with the hash of the JWS algorithm.
 var vectorsRFC6979 = []struct {
 	algorithm  middleware.Algorithm
 	curve      elliptic.Curve

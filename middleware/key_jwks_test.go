@@ -21,7 +21,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// Another party verifies our tokens from the JWKS alone; and the JWKS never has more than that needs.
+// Another party can verify our tokens with only the JWKS, and the JWKS has nothing else. It has no secrets.
 func TestJWKS(t *testing.T) {
 	members := map[string][]string{"RSA": {"alg", "e", "kid", "kty", "n", "use"}, "EC": {"alg", "crv", "kid", "kty", "use", "x", "y"}, "OKP": {"alg", "crv", "kid", "kty", "use", "x"}}
 	var all []middleware.Key
@@ -33,7 +33,7 @@ func TestJWKS(t *testing.T) {
 		auth := newAuth(t, keys(append([]middleware.Key{key}, slices.Delete(slices.Clone(all), i, i+1)...)...))
 		text := login(t, auth)
 		listed := publishedKeys(t, auth)
-		if len(listed) != 10 { // not the secrets
+		if len(listed) != 10 { // all but the three secrets
 			t.Fatalf("%d keys are published", len(listed))
 		}
 		for _, k := range listed {
@@ -50,7 +50,7 @@ func TestJWKS(t *testing.T) {
 			return nil, fmt.Errorf("no key for %v", token.Header)
 		}, jwt.WithValidMethods([]string{string(key.Algorithm)}), jwt.WithExpirationRequired())
 		if _, isSecret := key.Key.([]byte); isSecret != (err != nil) {
-			t.Errorf("another party with the JWKS alone, %s: %v", key.Algorithm, err)
+			t.Errorf("verification with the JWKS, %s: %v", key.Algorithm, err)
 		}
 	}
 	if listed := publishedKeys(t, newAuth(t)); len(listed) != 0 {
@@ -67,7 +67,7 @@ func TestJWKS(t *testing.T) {
 	}
 }
 
-// A coordinate that begins with a zero byte keeps it, in the JWK and so in the thumbprint.
+// A coordinate keeps its leading zero bytes, in the JWK and therefore in the thumbprint.
 func TestJWKCoordinatesAreWhole(t *testing.T) {
 	for range 5000 {
 		key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
@@ -84,9 +84,10 @@ func TestJWKCoordinatesAreWhole(t *testing.T) {
 		}
 		return
 	}
-	t.Fatal("no such key in 5000")
+	t.Fatal("none of 5000 keys has a coordinate with a leading zero byte")
 }
 
+// The kid is the RFC 7638 thumbprint, unless the key has an ID.
 func TestThumbprints(t *testing.T) {
 	number := func(s string) *big.Int { return new(big.Int).SetBytes(must(base64.RawURLEncoding.DecodeString(s))) }
 	for name, row := range map[string]struct {
@@ -106,7 +107,7 @@ func TestThumbprints(t *testing.T) {
 			t.Errorf("%s: %v, want the kid %s", name, listed, row.want)
 		}
 	}
-	// A public key and its private one have the same, and what the application says goes before it.
+	// A private key and its public half have the same kid. The key's ID takes precedence.
 	for alg, key := range signers() {
 		if _, isSecret := key.Key.([]byte); isSecret {
 			continue

@@ -17,6 +17,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// ParsePEM reads every common format of keys.
 func TestParsePEM(t *testing.T) {
 	pkcs8 := func(key any) []byte { return pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(key))) }
 	spki := func(key any) []byte { return pemOf("PUBLIC KEY", must(x509.MarshalPKIXPublicKey(key))) }
@@ -50,7 +51,7 @@ func TestParsePEM(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !equalKeys(row.key, key) {
-				t.Fatalf("ParsePEM gives another %T", key)
+				t.Fatalf("ParsePEM returns another %T", key)
 			}
 			auth := newAuth(t, authenticating(nil), keys(middleware.Key{Algorithm: row.alg, Key: key}))
 			signer := signers()[row.alg]
@@ -69,6 +70,7 @@ func equalKeys(a, b any) bool {
 	return false
 }
 
+// ParsePEM rejects every other file. The error says why, and does not show the content.
 func TestParsePEMRefuses(t *testing.T) {
 	sec1 := pemOf("EC PRIVATE KEY", must(x509.MarshalECPrivateKey(p256())))
 	ed := pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(edKey())))
@@ -105,7 +107,7 @@ func TestParsePEMRefuses(t *testing.T) {
 	} {
 		key, err := middleware.ParsePEM(row.text)
 		if err == nil || key != nil {
-			t.Errorf("%s: ParsePEM gives a %T, %v", name, key, err)
+			t.Errorf("%s: ParsePEM returns a %T, %v, want an error", name, key, err)
 			continue
 		}
 		if !strings.HasPrefix(err.Error(), "middleware: ") || !strings.Contains(err.Error(), row.word) {
@@ -128,7 +130,7 @@ func TestParsePEMRefuses(t *testing.T) {
 	}
 }
 
-// encryptedPKCS8 is what `openssl genpkey -algorithm ed25519 -aes256` writes. Its passphrase is "test".
+// encryptedPKCS8 is from `openssl genpkey -algorithm ed25519 -aes256`. Its passphrase is "test".
 var encryptedPKCS8 = []byte(`-----BEGIN ENCRYPTED PRIVATE KEY-----
 MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhEwkI8FcDx7gICCAAw
 DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEELwqHkf40Ug1whcKUIBSY+AEQP4R

@@ -14,7 +14,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// How a key is rotated: the new one verifies, then signs, then the old one goes, and with it its tokens.
+// Auth.SetKeys. Its mistakes are tested in r15_key_test.go, its races with refreshes in r1a_test.go.
+
+// A rotation: first the new key only verifies, then it signs, then the old key is removed, and its tokens are rejected.
 func TestSetKeysRotation(t *testing.T) {
 	old, next := signers()[middleware.RS256], signers()[middleware.ES256]
 	for mode, inMode := range modes {
@@ -46,7 +48,7 @@ func TestSetKeysRotation(t *testing.T) {
 			signs(issueTokens(t, auth, middleware.Identity{}), "RS256", 2)
 			set(next, old)
 			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin")
-			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // once more: it may be remembered
+			s.send("GET", "/required", bearer(first.AccessToken)).passed(t, "admin") // the second time it may come from the token cache
 			renewed := s.send("POST", "/refresh", bearer(refreshable(first))).tokens(t)
 			signs(renewed, "ES256", 2)
 
@@ -58,9 +60,9 @@ func TestSetKeysRotation(t *testing.T) {
 			s.send("GET", "/required", bearer(renewed.AccessToken)).passed(t, "admin")
 			signs(issueTokens(t, auth, middleware.Identity{}), "ES256", 1)
 
-			for name, keys := range map[string][]middleware.Key{"public": {public(old)}, "public, then the old": {public(old), next}, "none": nil, "nil": {{}}} {
+			for name, keys := range map[string][]middleware.Key{"public": {public(old)}, "public, then private": {public(old), next}, "none": nil, "nil": {{}}} {
 				if auth.SetKeys(keys) == nil {
-					t.Errorf("R15: SetKeys takes keys that cannot sign: %s", name)
+					t.Errorf("R15: SetKeys accepts keys that cannot sign: %s", name)
 				}
 			}
 			s.send("GET", "/required", bearer(renewed.AccessToken)).passed(t, "admin")
@@ -73,7 +75,7 @@ func TestSetKeysRotation(t *testing.T) {
 		if err := verifier.SetKeys([]middleware.Key{public(old)}); err != nil {
 			t.Fatal(err)
 		}
-		wantVerify(t, "its key is gone", verifier, text, middleware.CodeTokenInvalid)
+		wantVerify(t, "after its key was removed", verifier, text, middleware.CodeTokenInvalid)
 		if err := verifier.SetKeys([]middleware.Key{public(old), public(next)}); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +83,8 @@ func TestSetKeysRotation(t *testing.T) {
 	})
 }
 
-// While keys are swapped under the feet of 64 goroutines, no token is refused whose key is there before and after.
+// While the keys are replaced again and again, 64 goroutines issue and verify tokens. No token is rejected whose key is in
+// every set.
 func TestSetKeysUnderLoad(t *testing.T) {
 	t.Parallel()
 	const goroutines = 64
@@ -100,7 +103,7 @@ func TestSetKeysUnderLoad(t *testing.T) {
 		readers.Go(func() {
 			for n := i; !done.Load(); n++ {
 				offered := text[[]string{"a", "b"}[n%2]]
-				if n%8 == 0 { // one that is signed and verified in the middle of it all
+				if n%8 == 0 { // a token that is issued during the replacements
 					tokens, err := auth.Issue(t.Context(), middleware.Identity{Subject: "admin"})
 					if err != nil {
 						t.Error("issue:", err)
@@ -109,7 +112,7 @@ func TestSetKeysUnderLoad(t *testing.T) {
 					offered = tokens.AccessToken
 				}
 				if _, err := auth.Verify(t.Context(), offered); err != nil {
-					t.Errorf("a valid token is refused: %v", err)
+					t.Errorf("a valid token is rejected: %v", err)
 					return
 				}
 				verified.Add(1)
@@ -117,7 +120,7 @@ func TestSetKeysUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for i := int64(0); i < rotations || verified.Load() < rotations && !t.Failed(); i++ { // a busy machine may start the readers late
+	for i := int64(0); i < rotations || verified.Load() < rotations && !t.Failed(); i++ { // on a busy machine the goroutines may start late
 		third := hs256("third "+strconv.FormatInt(i, 10), bytes.Repeat([]byte{byte(i)}, 32))
 		if err := auth.SetKeys([][]middleware.Key{{a, b, third}, {b, a}, {b, third, a}}[i%3]); err != nil {
 			t.Fatal(err)
@@ -128,7 +131,7 @@ func TestSetKeysUnderLoad(t *testing.T) {
 	readers.Wait()
 }
 
-// Secrets and Ed25519 keys are copied: what their owner wipes afterwards still signs.
+// Secrets and Ed25519 keys are copied, so the caller may wipe them.
 func TestSetKeysKeepsNoReferences(t *testing.T) {
 	auth := newAuth(t)
 	ed, hs := slices.Clone(edKey()), slices.Clone(secret)

@@ -9,11 +9,14 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// Signing and verifying with every algorithm.
+
+// Tokens of every algorithm are accepted here and by golang-jwt, and rejected after any change.
 func TestEveryAlgorithm(t *testing.T) {
 	t.Parallel()
 	all := signers()
 	if len(all) != 13 {
-		t.Fatalf("%d algorithms", len(all))
+		t.Fatalf("%d algorithms, want 13", len(all))
 	}
 	for alg, key := range all {
 		for mode, inMode := range modes {
@@ -42,7 +45,7 @@ func TestEveryAlgorithm(t *testing.T) {
 	}
 }
 
-// flipped changes a character in the middle.
+// flipped changes the character in the middle.
 func flipped(segment string) string {
 	b := []byte(segment)
 	if i := len(b) / 2; b[i] == 'A' {
@@ -53,7 +56,7 @@ func flipped(segment string) string {
 	return string(b)
 }
 
-// The pool of HMAC states hands each to one goroutine: what another one signs meanwhile must not mix with it.
+// The HMAC states are pooled. Goroutines that sign and verify at the same time must not share one.
 func TestHMACStatesAreNotShared(t *testing.T) {
 	auth := newAuth(t, pair, func(c *middleware.Config) { c.TokenCache = -1 })
 	var all sync.WaitGroup
@@ -68,7 +71,7 @@ func TestHMACStatesAreNotShared(t *testing.T) {
 				}
 				claims, err := auth.Verify(t.Context(), tokens.AccessToken)
 				if _, changed := auth.Verify(t.Context(), tokens.AccessToken+"A"); err != nil || changed == nil || claims.Subject != subject {
-					t.Errorf("a token of our own: %v, a changed one: %v", err, changed)
+					t.Errorf("a genuine token: %v, a changed one: %v, want success and an error", err, changed)
 					return
 				}
 			}

@@ -14,6 +14,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// Pair mode, and what must hold in both modes.
+
+// The life of a session: login, request, expiry, refresh, logout.
 func TestPairStory(t *testing.T) {
 	const ttl = time.Minute
 	auth := newAuth(t, pair, func(c *middleware.Config) { c.TTL = ttl })
@@ -24,7 +27,7 @@ func TestPairStory(t *testing.T) {
 	first := r.tokens(t)
 	answered := []string{"access_token", "expires_in", "refresh_expires_in", "refresh_token", "token_type"}
 	if got := slices.Sorted(maps.Keys(r.fields(t))); !slices.Equal(got, answered) {
-		t.Errorf("a login answers with %v, want %v", got, answered)
+		t.Errorf("the members of a login are %v, want %v", got, answered)
 	}
 	access, refresh := membersOf(t, first.AccessToken), membersOf(t, first.RefreshToken)
 	for what, row := range map[string]struct {
@@ -37,7 +40,7 @@ func TestPairStory(t *testing.T) {
 		"refresh token": {first.RefreshToken, refresh, "refresh+jwt", []string{"access_ttl", "auth_time", "exp", "iat", "jti", "sid", "sub"}},
 	} {
 		if got := slices.Sorted(maps.Keys(row.m)); !slices.Equal(got, row.want) {
-			t.Errorf("the %s has %v, want %v", what, got, row.want)
+			t.Errorf("the %s has the claims %v, want %v", what, got, row.want)
 		}
 		if head, _, _ := strings.Cut(row.text, "."); head != segment(`{"alg":"HS256","typ":"`+row.typ+`"}`) {
 			t.Errorf("the %s has the header %s", what, head)
@@ -54,7 +57,7 @@ func TestPairStory(t *testing.T) {
 	r = s.send("POST", "/refresh", bearer(first.RefreshToken))
 	r.notStored(t)
 	if got := slices.Sorted(maps.Keys(r.fields(t))); !slices.Equal(got, answered) {
-		t.Errorf("a refresh answers with %v, want %v", got, answered)
+		t.Errorf("the members of a refresh are %v, want %v", got, answered)
 	}
 	second := r.tokens(t)
 	s.send("GET", "/required", bearer(second.AccessToken)).passed(t, "admin")
@@ -63,7 +66,7 @@ func TestPairStory(t *testing.T) {
 	for _, text := range []string{first.AccessToken, first.RefreshToken, second.AccessToken, second.RefreshToken} {
 		m := membersOf(t, text)
 		if ids[m["jti"]] || m["sid"] != access["sid"] || m["auth_time"] != access["auth_time"] {
-			t.Errorf("R9: the token %v is no new one of the session %s", m, access["sid"])
+			t.Errorf("R9: the token %v is not a new token of the session %s", m, access["sid"])
 		}
 		ids[m["jti"]] = true
 	}
@@ -83,7 +86,7 @@ func TestPairRefreshFromEverywhere(t *testing.T) {
 			for range 3 {
 				next := s.send("POST", "/refresh", at(tokens.RefreshToken)).tokens(t)
 				if next.RefreshToken == "" || next.RefreshToken == tokens.RefreshToken || next.AccessToken == tokens.AccessToken {
-					t.Fatalf("a refresh gives %q and %q, want both new", next.AccessToken, next.RefreshToken)
+					t.Fatalf("a refresh returns %q and %q, want two new tokens", next.AccessToken, next.RefreshToken)
 				}
 				tokens = next
 				s.send("GET", "/required", bearer(tokens.AccessToken)).passed(t, "admin")
@@ -94,7 +97,7 @@ func TestPairRefreshFromEverywhere(t *testing.T) {
 	}
 }
 
-// What both modes have must hold in both. Each row plays in a bubble: ttl 1 minute, refresh window 1 hour.
+// Features that both modes have.
 func TestBothModes(t *testing.T) {
 	const max600 = `, max_age="600"`
 	for name, row := range map[string]struct {
@@ -126,10 +129,10 @@ func TestBothModes(t *testing.T) {
 		}},
 		"Issuer and Audience": {func(c *middleware.Config) { c.Issuer, c.Audience = "https://we.example", "api" }, func(t *testing.T, auth *middleware.Auth, _ site) {
 			tokens := issueTokens(t, auth, middleware.Identity{})
-			for what, text := range map[string]string{"access": tokens.AccessToken, "renewable": refreshable(tokens)} {
+			for what, text := range map[string]string{"access": tokens.AccessToken, "refreshable": refreshable(tokens)} {
 				m := membersOf(t, text)
 				if m["iss"] != `"https://we.example"` || m["aud"] != `"api"` {
-					t.Errorf("the %s token has %v", what, m)
+					t.Errorf("the %s token has the claims %v", what, m)
 				}
 				for why, changed := range map[string]members{
 					"another issuer": m.with("iss", `"https://they.example"`), "no issuer": m.without("iss"),
@@ -140,14 +143,14 @@ func TestBothModes(t *testing.T) {
 				}
 			}
 			list := forgeLike(tokens.AccessToken, membersOf(t, tokens.AccessToken).with("aud", `["web","api"]`))
-			wantVerify(t, "our value in the token's list", auth, list, "")
+			wantVerify(t, "the audience in a list", auth, list, "")
 			list = forgeLike(refreshable(tokens), membersOf(t, refreshable(tokens)).with("aud", `["web","api"]`))
-			wantRefresh(t, "our value in the token's list", auth, list, "")
+			wantRefresh(t, "the audience in a list", auth, list, "")
 		}},
 		"Leeway": {func(c *middleware.Config) { c.Leeway = 5 * time.Second }, func(t *testing.T, auth *middleware.Auth, _ site) {
 			tokens := issueTokens(t, auth, middleware.Identity{})
 			wait(time.Minute + 5*time.Second - time.Microsecond)
-			wantVerify(t, "R2: in the leeway", auth, tokens.AccessToken, "")
+			wantVerify(t, "R2: within the leeway", auth, tokens.AccessToken, "")
 			wait(time.Microsecond)
 			wantVerify(t, "R2: after the leeway", auth, tokens.AccessToken, middleware.CodeTokenExpired)
 			wait(time.Until(tokens.RefreshUntil) + 5*time.Second - time.Microsecond)
@@ -166,7 +169,7 @@ func TestBothModes(t *testing.T) {
 			}
 			for path, text := range map[string]string{"/required": tokens.AccessToken, "/refresh": refreshable(tokens)} {
 				if r := s.send("POST", path, bearer(text)); r.status != http.StatusTeapot || r.body != "token_revoked 401" || r.header.Get("WWW-Authenticate") == "" {
-					t.Errorf("%s with OnError answers %d %q %v", path, r.status, r.body, r.header)
+					t.Errorf("%s with OnError: response %d %q %v", path, r.status, r.body, r.header)
 				}
 			}
 		}},
@@ -174,13 +177,13 @@ func TestBothModes(t *testing.T) {
 			tokens := issueTokens(t, auth, middleware.Identity{Claims: trickyClaims})
 			want := fmt.Sprint(decoded(t, jsonOf(t, trickyClaims)))
 			for round := range 3 {
-				for what, claims := range map[string]middleware.Claims{"Verify's": verify(t, auth, tokens.AccessToken), "the answer's": tokens.Claims} {
+				for what, claims := range map[string]middleware.Claims{"Verify's": verify(t, auth, tokens.AccessToken), "Tokens'": tokens.Claims} {
 					if got := fmt.Sprint(decodedClaims(t, claims)); got != want {
 						t.Errorf("after %d refreshes %s claims are\n%s, want\n%s", round, what, got, want)
 					}
 				}
 				if got, want := standardClaims(tokens.Claims), standardClaims(verify(t, auth, tokens.AccessToken)); got != want {
-					t.Errorf("the answer has the claims\n%s, the token\n%s", got, want)
+					t.Errorf("Tokens.Claims are\n%s, the token's claims are\n%s", got, want)
 				}
 				tokens = refreshTokens(t, auth, tokens)
 			}
@@ -190,7 +193,7 @@ func TestBothModes(t *testing.T) {
 	}
 }
 
-// standardClaims are the claims that are not the application's.
+// standardClaims formats the claims that are not the application's.
 func standardClaims(c middleware.Claims) string {
 	return fmt.Sprint(c.Subject, c.SessionID, c.ID, c.IssuedAt, c.ExpiresAt, c.AuthTime, c.RefreshUntil)
 }

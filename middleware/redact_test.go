@@ -14,7 +14,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// printed is what a value looks like in any log: by every verb of fmt, and by log/slog.
+// printed formats a value in every way that a log might: with each verb of fmt, and with log/slog.
 func printed(value any, handlers ...func(io.Writer) slog.Handler) string {
 	var b bytes.Buffer
 	formats := []string{"no verb at all\n"}
@@ -36,7 +36,7 @@ func printed(value any, handlers ...func(io.Writer) slog.Handler) string {
 	return b.String()
 }
 
-// withoutTime leaves out the time of the log.
+// withoutTime removes the time from a log.
 var withoutTime = &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}
@@ -48,7 +48,7 @@ func textLog(w io.Writer) slog.Handler { return slog.NewTextHandler(w, withoutTi
 
 func jsonLog(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, withoutTime) }
 
-// Two keys that differ in nothing but the secret look the same, wherever they are.
+// Two keys that differ only in their secret are printed alike, also inside other values.
 func TestPrintedKeysShowNoSecret(t *testing.T) {
 	t.Parallel()
 	memory := newMemory(t)
@@ -88,22 +88,22 @@ func TestPrintedKeysShowNoSecret(t *testing.T) {
 				texts[i] = printed(hold(middleware.Key{ID: "name of key", Algorithm: middleware.HS256, Key: material}), textLog, jsonLog)
 			}
 			if texts[0] != texts[1] {
-				t.Errorf("a %s in a %s is printed: %s", name, holder, difference(texts))
+				t.Errorf("a %s key in a %s is printed: %s", name, holder, difference(texts))
 			}
 			if !strings.Contains(texts[0], "name of key") || !strings.Contains(texts[0], "HS256") {
-				t.Errorf("a %s: neither ID nor Algorithm is printed: %.500s", holder, texts[0])
+				t.Errorf("a %s: ID or Algorithm is not printed: %.500s", holder, texts[0])
 			}
 		}
 	}
 	if text, err := json.Marshal(&middleware.Key{ID: "a", Algorithm: middleware.HS256, Key: secret}); string(text) != `{"ID":"a","Algorithm":"HS256"}` {
-		t.Errorf("as JSON: %s, %v", text, err)
+		t.Errorf("a Key as JSON: %s, %v", text, err)
 	}
 	if got := fmt.Sprint((*middleware.Key)(nil)); got != "<nil>" {
 		t.Errorf("a nil Key is printed as %s", got)
 	}
 }
 
-// difference is the first line in which two texts differ.
+// difference returns the first line in which the texts differ.
 func difference(texts [2]string) string {
 	theirs := strings.Split(texts[1], "\n")
 	for i, line := range strings.Split(texts[0], "\n") {
@@ -114,6 +114,7 @@ func difference(texts [2]string) string {
 	return ""
 }
 
+// Tokens are printed without the text of a token, unless encoding/json encodes them.
 func TestPrintedTokensShowNoToken(t *testing.T) {
 	t.Parallel()
 	auth := newAuth(t, pair)
@@ -132,7 +133,7 @@ func TestPrintedTokensShowNoToken(t *testing.T) {
 	} {
 		handlers := []func(io.Writer) slog.Handler{textLog}
 		if holder == "tokens" || holder == "pointer" || holder == "embedded" {
-			handlers = append(handlers, jsonLog) // for the others it uses encoding/json
+			handlers = append(handlers, jsonLog) // the JSON handler encodes the others with encoding/json
 		}
 		texts := [2]string{printed(hold(tokens), handlers...), printed(hold(other), handlers...)}
 		if texts[0] != texts[1] {
@@ -144,7 +145,7 @@ func TestPrintedTokensShowNoToken(t *testing.T) {
 			}
 		}
 	}
-	// JSON is what a handler answers with: it has the tokens.
+	// In JSON, as in a response, the tokens are present.
 	for _, value := range []any{tokens, &tokens, map[string]middleware.Tokens{"a": tokens}} {
 		if text, err := json.Marshal(value); err != nil || !bytes.Contains(text, []byte(tokens.AccessToken)) || !bytes.Contains(text, []byte(tokens.RefreshToken)) {
 			t.Errorf("as JSON: %s, %v", text, err)
@@ -152,12 +153,12 @@ func TestPrintedTokensShowNoToken(t *testing.T) {
 	}
 }
 
-// Claims point to what they were read from. The payload is no secret, but with its signature it is a token.
+// Claims are printed without the signature. The payload is not secret, but with its signature it would be a token.
 func TestPrintedClaimsShowNoToken(t *testing.T) {
 	t.Parallel()
 	auth := newAuth(t)
 	text := login(t, auth)
-	for range 3 { // the third time they come from the cache
+	for range 3 { // the last time they come from the token cache
 		claims := verify(t, auth, text)
 		for _, value := range []any{claims, &claims, []middleware.Claims{claims}, map[string]any{"a": claims}, struct{ C *middleware.Claims }{&claims}} {
 			shown := printed(value, textLog, jsonLog)

@@ -10,14 +10,17 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// tokenForm is a body as RFC 7009 §2.1 and RFC 7662 §2.1 have it.
+// RevokeHandler (RFC 7009), and the requests that it has in common with IntrospectHandler.
+
+// tokenForm is a body according to RFC 7009 §2.1 and RFC 7662 §2.1.
 func tokenForm(text string) edit {
 	return body(form, url.Values{"token": {text}, "token_type_hint": {"refresh_token"}}.Encode())
 }
 
-// endpoints are those that take the form field token.
+// endpoints are the routes of the handlers that read the parameter token.
 var endpoints = []string{"/revoke", "/introspect"}
 
+// A revocation ends the session, whichever of its tokens is sent.
 func TestRevokeEndsTheSession(t *testing.T) {
 	for mode, inMode := range modes {
 		for name, pick := range map[string]func(first, second middleware.Tokens) string{
@@ -33,22 +36,22 @@ func TestRevokeEndsTheSession(t *testing.T) {
 				s := listen(t, routes(auth))
 				first := issueTokens(t, auth, middleware.Identity{})
 				second, apart := refreshTokens(t, auth, first), issueTokens(t, auth, middleware.Identity{})
-				for range 2 { // RFC 7009 §2.2: what is over already is no error
+				for range 2 { // RFC 7009 §2.2: a revoked token is not an error
 					r := s.send("POST", "/revoke", tokenForm(pick(first, second)))
 					if r.status != http.StatusOK || r.body != "" {
-						t.Errorf("answer %d %q, want 200 and nothing", r.status, r.body)
+						t.Errorf("response %d %q, want 200 and no body", r.status, r.body)
 					}
 					r.notStored(t)
 				}
-				wantVerify(t, "R11", other, second.AccessToken, middleware.CodeTokenRevoked)
-				wantRefresh(t, "R11", other, refreshable(second), middleware.CodeTokenRevoked)
+				wantVerify(t, "R11: after the revocation", other, second.AccessToken, middleware.CodeTokenRevoked)
+				wantRefresh(t, "R11: after the revocation", other, refreshable(second), middleware.CodeTokenRevoked)
 				verify(t, other, apart.AccessToken)
 			})
 		}
 	}
 }
 
-// RFC 7009 §2.2: a client cannot do anything about a token that is none, so it is told nothing.
+// RFC 7009 §2.2: the response to an invalid token is 200, because the client could not do anything about an error.
 func TestRevokeIgnoresWhatIsNotOurs(t *testing.T) {
 	var j eventLog
 	auth := newAuth(t, func(c *middleware.Config) { c.OnEvent = j.record })
@@ -61,20 +64,20 @@ func TestRevokeIgnoresWhatIsNotOurs(t *testing.T) {
 		"none": segment(`{"alg":"none","typ":"JWT"}`) + "." + strings.Split(text, ".")[1] + ".", "after the window": aged(t, text, 15*day),
 	} {
 		if r := s.send("POST", "/revoke", tokenForm(offered)); r.status != http.StatusOK || r.body != "" {
-			t.Errorf("%s: answer %d %q, want 200 and nothing", name, r.status, r.body)
+			t.Errorf("%s: response %d %q, want 200 and no body", name, r.status, r.body)
 		}
 		if events := j.take(); len(events) > 0 {
-			t.Errorf("%s makes the events %+v", name, events)
+			t.Errorf("%s has the events %+v, want none", name, events)
 		}
 	}
 	verify(t, auth, text)
 	s.send("POST", "/revoke", tokenForm(text))
 	if events := j.take(); len(events) != 1 || events[0].Kind != middleware.EventLogout || events[0].Subject != "admin" || events[0].SessionID != membersOf(t, text).sid() {
-		t.Errorf("a revocation makes the events %+v", events)
+		t.Errorf("a revocation has the events %+v", events)
 	}
 }
 
-// Both endpoints read the same parameter.
+// Both handlers reject requests without exactly one token parameter in the body.
 func TestOAuthRequests(t *testing.T) {
 	t.Parallel()
 	auth := newAuth(t)

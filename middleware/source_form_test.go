@@ -13,9 +13,11 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A guard that looks into forms leaves bodies to the handler.
+// FromForm: it reads forms of at most 64 KiB and leaves every other body to the handler.
+
+// The handler can still read the body, whether or not the token was in it.
 func TestFormSourceLeavesTheBody(t *testing.T) {
-	auth := newAuth(t, sources(sourceCases))
+	auth := newAuth(t, sources(tokenPlaces))
 	r := gin.New()
 	r.POST("/", auth.Required(), func(c *gin.Context) {
 		rest, _ := io.ReadAll(c.Request.Body)
@@ -32,14 +34,15 @@ func TestFormSourceLeavesTheBody(t *testing.T) {
 		"token elsewhere": {[]edit{bearer(text), body(form, "message=hello")}, " message=hello"},
 	} {
 		if got := s.send("POST", "/", row.edits...); got.body != row.want {
-			t.Errorf("%s: the handler sees %d %q, want %q", what, got.status, got.body, row.want)
+			t.Errorf("%s: the handler reads %d %q, want %q", what, got.status, got.body, row.want)
 		}
 	}
 	if got := s.send("POST", "/", jsonBody(`{"jwt":"`+text+`"}`)); got.status != http.StatusUnauthorized {
-		t.Errorf("a token in JSON: %d %s", got.status, got.body)
+		t.Errorf("a token in JSON: response %d %s, want 401", got.status, got.body)
 	}
 }
 
+// A longer form is rejected, and at most one byte more than the limit is read.
 func TestFormSourceIsBounded(t *testing.T) {
 	auth := newAuth(t, func(c *middleware.Config) {
 		c.Sources = []middleware.Source{middleware.FromForm("jwt"), middleware.FromHeader("Authorization", "Bearer")}
@@ -64,7 +67,7 @@ func TestFormSourceIsBounded(t *testing.T) {
 						r.Body, r.ContentLength = read, -1
 					})
 					if size <= maxForm && got.body != "hello" {
-						t.Fatalf("%s %s: a form of %d bytes: %d %s", method, path, size, got.status, got.body)
+						t.Fatalf("%s %s: a form of %d bytes: response %d %s", method, path, size, got.status, got.body)
 					}
 					if size > maxForm {
 						got.rejected(t, middleware.CodeBadRequest)
@@ -78,7 +81,7 @@ func TestFormSourceIsBounded(t *testing.T) {
 	}
 }
 
-// The bound is for forms: what the handler reads itself may be as long as it likes.
+// Other bodies may be longer.
 func TestFormSourceLeavesOtherBodies(t *testing.T) {
 	t.Parallel()
 	header, field := middleware.FromHeader("Authorization", "Bearer"), middleware.FromForm("jwt")
@@ -100,31 +103,32 @@ func TestFormSourceLeavesOtherBodies(t *testing.T) {
 				}
 			}
 		}
-		// ParseForm does not read the body of such a request either.
+		// Like ParseForm, FromForm does not read the body of a DELETE.
 		if got := s.send("DELETE", "/", bearer(text), body(form, upload)); got.body != want {
 			t.Errorf("%s: a form with DELETE: %d %s, want %s", order, got.status, got.body, want)
 		}
 	}
 }
 
-// A request that was made without a server may have no body at all.
+// A request that does not come from a server may have a nil Body.
 func TestFormSourceWithoutBody(t *testing.T) {
-	auth := newAuth(t, sources(sourceCases))
+	auth := newAuth(t, sources(tokenPlaces))
 	direct(t, routes(auth)).send("POST", "/required", func(r *http.Request) {
 		r.Header.Set("Content-Type", form)
 		r.Body = nil
 	}).rejected(t, middleware.CodeTokenMissing)
 }
 
+// maxForm is the largest form that FromForm reads.
 const maxForm = 64 << 10
 
-// padded is a form of the given size with the token at its end.
+// padded returns a form of the given size with the token at its end.
 func padded(text string, size int) string {
 	end := "&message=hello&jwt=" + text
 	return "a=" + strings.Repeat("x", size-len("a=")-len(end)) + end
 }
 
-// countedBody counts the bytes that were read of a body.
+// countedBody counts the bytes that are read.
 type countedBody struct {
 	io.Reader
 	n int

@@ -12,14 +12,16 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// A sourceCase is a source and how a client puts a text there. The path parameter's is in the path.
-type sourceCase struct {
+// Config.Sources. Form bodies are tested in source_form_test.go.
+
+// A tokenPlace is a source, and how a client puts a token there.
+type tokenPlace struct {
 	name   string
 	source middleware.Source
 	put    func(r *http.Request, text string)
 }
 
-var sourceCases = []sourceCase{
+var tokenPlaces = []tokenPlace{
 	{"header", middleware.FromHeader("Authorization", "Bearer"), func(r *http.Request, text string) { bearer(text)(r) }},
 	{"own header", middleware.FromHeader("x-token", ""), func(r *http.Request, text string) { header("X-Token", text)(r) }},
 	{"cookie", middleware.FromCookie("jwt"), func(r *http.Request, text string) { header("Cookie", "other=1; jwt="+text)(r) }},
@@ -28,40 +30,39 @@ var sourceCases = []sourceCase{
 	{"path", middleware.FromParam("jwt"), func(r *http.Request, text string) { r.URL.Path = "/in/" + text + "/path" }},
 }
 
-func sources(spots []sourceCase) change {
+func sources(places []tokenPlace) change {
 	return func(c *middleware.Config) {
 		c.Sources = nil
-		for _, spot := range spots {
-			c.Sources = append(c.Sources, spot.source)
+		for _, place := range places {
+			c.Sources = append(c.Sources, place.source)
 		}
 	}
 }
 
-// The first source that has a token counts, in the order of the list: what comes behind it is not looked at,
-// neither to override it nor to make up for it.
+// The first source with a token decides. Later sources neither override its token nor replace one that is not valid.
 func TestSourcesInOrder(t *testing.T) {
-	backwards := slices.Clone(sourceCases)
+	backwards := slices.Clone(tokenPlaces)
 	slices.Reverse(backwards)
-	for order, spots := range map[string][]sourceCase{"forwards": sourceCases, "backwards": backwards} {
-		auth := newAuth(t, sources(spots))
+	for order, places := range map[string][]tokenPlace{"forwards": tokenPlaces, "backwards": backwards} {
+		auth := newAuth(t, sources(places))
 		s := listen(t, routes(auth))
 		send := func(path string, texts map[string]string) reply {
 			return s.send("POST", path, func(r *http.Request) {
-				for _, spot := range spots {
-					if text, ok := texts[spot.name]; ok {
-						spot.put(r, text)
+				for _, place := range places {
+					if text, ok := texts[place.name]; ok {
+						place.put(r, text)
 					}
 				}
 			})
 		}
-		for i, first := range spots {
+		for i, first := range places {
 			texts := map[string]string{}
-			for _, spot := range spots[i:] {
-				texts[spot.name] = issue(t, auth, middleware.Identity{Subject: spot.name})
+			for _, place := range places[i:] {
+				texts[place.name] = issue(t, auth, middleware.Identity{Subject: place.name})
 			}
 			what := fmt.Sprintf("%s, from the %s on", order, first.name)
 			if r := send("/required", texts); r.status != http.StatusOK || !strings.HasPrefix(r.body, first.name+" ") {
-				t.Errorf("%s: answer %d %q, want the %s's token", what, r.status, r.body, first.name)
+				t.Errorf("%s: response %d %q, want the token in the %s", what, r.status, r.body, first.name)
 			}
 			for why, bad := range map[string]struct {
 				text string
@@ -82,26 +83,27 @@ func TestSourcesInOrder(t *testing.T) {
 	}
 }
 
-// Each source alone is found, and nothing that is not listed.
+// A token is found in the listed source, and in no other.
 func TestSourcesAreWhatIsListed(t *testing.T) {
-	for _, listed := range sourceCases {
-		auth := newAuth(t, sources([]sourceCase{listed}))
+	for _, listed := range tokenPlaces {
+		auth := newAuth(t, sources([]tokenPlace{listed}))
 		s := listen(t, routes(auth))
 		text := login(t, auth)
-		for _, used := range sourceCases {
+		for _, used := range tokenPlaces {
 			r := s.send("POST", "/required", func(r *http.Request) { used.put(r, text) })
 			switch {
 			case used.name == listed.name:
 				r.passed(t, "admin")
 			default:
 				if r.rejected(t, middleware.CodeTokenMissing); t.Failed() {
-					t.Fatalf("a token in the %s where only the %s is listed", used.name, listed.name)
+					t.Fatalf("a token in the %s, while only the %s is listed", used.name, listed.name)
 				}
 			}
 		}
 	}
 }
 
+// FromHeader with other names and schemes.
 func TestSourceHeaders(t *testing.T) {
 	const missing, invalid = middleware.CodeTokenMissing, middleware.CodeTokenInvalid
 	for name, row := range map[string]struct {
@@ -138,9 +140,9 @@ func TestSourceHeaders(t *testing.T) {
 	}
 }
 
-// Where the first source has nothing for us, the next one is asked.
+// A source without a token is skipped.
 func TestSourcesPassOn(t *testing.T) {
-	auth := newAuth(t, sources(sourceCases))
+	auth := newAuth(t, sources(tokenPlaces))
 	s := listen(t, routes(auth))
 	text := login(t, auth)
 	query := func(r *http.Request) { r.URL.RawQuery = "jwt=" + text }
@@ -159,9 +161,9 @@ func TestSourcesPassOn(t *testing.T) {
 	}
 }
 
-// Whatever stands in front of us may have checked the other one.
+// A token that is sent twice in one source is rejected: a proxy in front of the server may have checked the other one.
 func TestSourcesTwiceInOnePlace(t *testing.T) {
-	auth := newAuth(t, sources(sourceCases))
+	auth := newAuth(t, sources(tokenPlaces))
 	s := listen(t, routes(auth))
 	text := login(t, auth)
 	for _, other := range []string{text, "a.b.c", ""} {
@@ -186,9 +188,9 @@ func TestSourcesTwiceInOnePlace(t *testing.T) {
 	verify(t, auth, refresh(t, auth, text))
 }
 
-// RFC 6750 §2.3: an answer to a URL with a token in it is for nobody else.
+// RFC 6750 §2.3: if the token is in the query, the response is private.
 func TestQueryAnswersArePrivate(t *testing.T) {
-	auth := newAuth(t, sources(sourceCases))
+	auth := newAuth(t, sources(tokenPlaces))
 	s := listen(t, routes(auth))
 	text := login(t, auth)
 	for query, want := range map[string]string{"jwt=" + text: "private", "jwt=a.b.c": "private", "": "", "other=1": ""} {
@@ -198,9 +200,9 @@ func TestQueryAnswersArePrivate(t *testing.T) {
 	}
 }
 
-// RFC 6750 §2.3 for both kinds of URL that have a token in them.
+// The same for tokens in the path, and for queries that FromQuery rejects.
 func TestURLAnswersArePrivate(t *testing.T) {
-	auth := newAuth(t, sources(sourceCases))
+	auth := newAuth(t, sources(tokenPlaces))
 	s := listen(t, routes(auth))
 	text := login(t, auth)
 	for path, want := range map[string]string{
@@ -218,32 +220,32 @@ func TestURLAnswersArePrivate(t *testing.T) {
 		}
 	}
 	if got := s.send("GET", "/required", bearer(text)).header.Get("Cache-Control"); got != "" {
-		t.Errorf("Cache-Control is %q for a token in the header", got)
+		t.Errorf("Cache-Control is %q for a token in the header, want none", got)
 	}
 }
 
-// Refresh and logout look into the headers that are listed, then into the body, and into nothing else of the list.
+// Refresh and logout read the headers of the list, then the body, and no other source of the list.
 func TestSourcesOfRefreshAndLogout(t *testing.T) {
 	for mode, inMode := range modes {
-		for _, spot := range sourceCases[:5] {
+		for _, place := range tokenPlaces[:5] {
 			for _, path := range bodyRoutes {
-				auth := newAuth(t, inMode, sources(sourceCases))
+				auth := newAuth(t, inMode, sources(tokenPlaces))
 				s := listen(t, routes(auth))
 				text := refreshable(issueTokens(t, auth, middleware.Identity{}))
-				r := s.send("POST", path, func(r *http.Request) { spot.put(r, text) })
-				if strings.Contains(spot.name, "header") {
+				r := s.send("POST", path, func(r *http.Request) { place.put(r, text) })
+				if strings.Contains(place.name, "header") {
 					r.accepted(t, path)
 				} else {
 					r.rejected(t, middleware.CodeTokenMissing)
 					s.send("POST", path, jsonBody(`{"refresh_token":"`+text+`"}`)).accepted(t, path)
 				}
 				if t.Failed() {
-					t.Fatalf("%s, %s: a token in the %s", mode, path, spot.name)
+					t.Fatalf("%s, %s: a token in the %s", mode, path, place.name)
 				}
 			}
 		}
 	}
-	// Authorization counts only where it is listed.
+	// Authorization is read only if it is listed.
 	auth := newAuth(t, func(c *middleware.Config) { c.Sources = []middleware.Source{middleware.FromHeader("X-Token", "")} })
 	s := listen(t, routes(auth))
 	for _, path := range bodyRoutes {

@@ -7,6 +7,8 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
+// Verify-only services: Configs with public keys only.
+
 func TestVerifyOnly(t *testing.T) {
 	for mode, inMode := range modes {
 		t.Run(mode, func(t *testing.T) {
@@ -25,7 +27,7 @@ func TestVerifyOnly(t *testing.T) {
 				r := s.send("POST", path, bearer(refreshable(tokens)))
 				r.rejected(t, middleware.CodeServerError)
 			}
-			next := refreshTokens(t, issuer, tokens) // R10: nothing was used up
+			next := refreshTokens(t, issuer, tokens) // R10: the token was not replaced
 			s.send("GET", "/required", bearer(next.AccessToken)).passed(t, "admin")
 
 			if err := issuer.Logout(t.Context(), next.AccessToken); err != nil {
@@ -33,7 +35,7 @@ func TestVerifyOnly(t *testing.T) {
 			}
 			s.send("GET", "/required", bearer(next.AccessToken)).rejected(t, middleware.CodeTokenRevoked)
 			other := issueTokens(t, issuer, middleware.Identity{})
-			s.send("POST", "/logout", bearer(other.AccessToken)).accepted(t, "/logout") // a verifier may revoke
+			s.send("POST", "/logout", bearer(other.AccessToken)).accepted(t, "/logout") // a verify-only service can revoke
 			wantVerify(t, "R11: logged out at the verifier", issuer, other.AccessToken, middleware.CodeTokenRevoked)
 		})
 	}
@@ -45,7 +47,7 @@ func TestVerifyOnlyConfiguration(t *testing.T) {
 	reload := reloading(new(reloader))
 	for name, row := range map[string]struct {
 		changes []change
-		words   []string // none: it is allowed
+		words   []string // nil if it is accepted
 	}{
 		"public keys and a store":      {[]change{authenticating(nil), keys(public(es), public(ed))}, nil},
 		"public keys, blind":           {[]change{authenticating(nil), keys(public(es)), blind}, nil},
@@ -72,7 +74,7 @@ func TestVerifyOnlyConfiguration(t *testing.T) {
 	}
 }
 
-// What DangerouslyIgnoreRevocation costs: the verifier hears of no logout. And it can revoke nothing.
+// With DangerouslyIgnoreRevocation a service accepts tokens after a logout, and it cannot revoke.
 func TestBlindVerifier(t *testing.T) {
 	key := signers()[middleware.EdDSA]
 	issuer := newAuth(t, keys(key))
@@ -90,7 +92,7 @@ func TestBlindVerifier(t *testing.T) {
 	wantCode(t, "RevokeSubject", blind.RevokeSubject(t.Context(), "admin"), middleware.CodeServerError)
 	wantCode(t, "RevokeSession", blind.RevokeSession(t.Context(), "sid"), middleware.CodeServerError)
 	if err := blind.SetKeys([]middleware.Key{key}); err == nil {
-		t.Error("R15: an Auth that ignores revocations takes keys that sign")
+		t.Error("R15: an Auth that ignores revocations accepts keys that sign")
 	}
 	if tokens, err := blind.Issue(t.Context(), middleware.Identity{Subject: "admin"}); err == nil {
 		t.Errorf("an Auth that ignores revocations issues %v", tokens)
