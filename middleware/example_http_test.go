@@ -19,7 +19,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// Cookies that no script can read. Requests from other sites are refused.
+// With Config.Cookie the tokens are in cookies that scripts cannot read. Cross-origin requests are rejected.
 func Example_cookies() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:   []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -35,7 +35,7 @@ func Example_cookies() {
 	r := gin.New()
 	r.POST("/login", auth.LoginHandler)
 	r.POST("/orders", auth.Required(), func(c *gin.Context) { c.String(http.StatusCreated, "ordered") })
-	site := httptest.NewTLSServer(r) // a browser keeps such cookies over https only
+	site := httptest.NewTLSServer(r) // a browser accepts these cookies only over https
 	defer site.Close()
 
 	browser := site.Client()
@@ -68,7 +68,7 @@ func Example_cookies() {
 	// 403 Forbidden
 }
 
-// For clients that cannot call RefreshHandler: the answer to any request may carry the next token.
+// AutoRefresh is for clients that cannot call RefreshHandler. The response to any request may contain the next token.
 func ExampleAuth_AutoRefresh() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -89,7 +89,7 @@ func ExampleAuth_AutoRefresh() {
 		request.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
 		answer := httptest.NewRecorder()
 		r.ServeHTTP(answer, request)
-		next := answer.Header().Get("Authorization") // where there is one, the client must go on with it
+		next := answer.Header().Get("Authorization") // if there is one, the client must use it from now on
 		fmt.Println(answer.Body, "A token of", ttl, "is refreshed:", next != "")
 	}
 	// Output:
@@ -97,7 +97,7 @@ func ExampleAuth_AutoRefresh() {
 	// Hello! A token of 1m0s is refreshed: true
 }
 
-// A page for guests and users.
+// Optional lets guests through as well.
 func ExampleAuth_Optional() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -132,7 +132,7 @@ func ExampleAuth_Optional() {
 	// 401 {"error":"invalid_token","error_description":"the token is not valid","code":"token_invalid"}
 }
 
-// Roles are a claim of one's own and a condition on it.
+// Allow checks a condition on the claims, such as a role.
 func ExampleAuth_Allow() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -172,7 +172,7 @@ func ExampleAuth_Allow() {
 	// bob 403
 }
 
-// What matters most asks for a recent login, however often the token was refreshed since.
+// Fresh requires a recent login for sensitive actions. A refresh does not make the login more recent.
 func ExampleAuth_Fresh() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -192,12 +192,12 @@ func ExampleAuth_Fresh() {
 	request.Header.Set("Authorization", "Bearer "+tokens.AccessToken)
 	answer := httptest.NewRecorder()
 	r.ServeHTTP(answer, request)
-	fmt.Println(answer.Code) // eleven minutes later: 401 login_too_old
+	fmt.Println(answer.Code) // eleven minutes later it would be 401 login_too_old
 	// Output: 204
 }
 
-// Server-sent events: a browser's EventSource cannot set a header, so the token travels in the URL, on this
-// route alone. The second Auth shares keys and store with the first, and so takes its tokens.
+// A browser's EventSource cannot set a header, so for server-sent events the token is in the URL, on this route only. The
+// second Auth has the same keys and store as the first, so it accepts its tokens.
 func ExampleFromQuery() {
 	config := middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -212,14 +212,14 @@ func ExampleFromQuery() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	r := gin.New() // without gin.Logger, which writes URLs, and the tokens in them, to the log
+	r := gin.New() // without gin.Logger, which would log URLs with their tokens
 	r.GET("/events", streams.Required(), func(c *gin.Context) {
 		c.SSEvent("greeting", "Hello, "+middleware.MustClaims(c).Subject+"!")
 	})
 	site := httptest.NewServer(r)
 	defer site.Close()
 
-	// An URL may end up in a log: the token in it is good for a minute.
+	// A URL may end up in a log, so its token lasts only for a minute.
 	tokens, err := auth.Issue(context.Background(), middleware.Identity{Subject: "ann", TTL: time.Minute})
 	if err != nil {
 		log.Fatal(err)
@@ -239,7 +239,7 @@ func ExampleFromQuery() {
 	// data:Hello, ann!
 }
 
-// After a login through OAuth: the callback knows who it is, issues tokens and goes back to the site.
+// A login with OAuth ends in a callback, which issues tokens, sets the cookies and redirects to the site.
 func ExampleAuth_SetCookies() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:   []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -249,8 +249,9 @@ func ExampleAuth_SetCookies() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// With golang.org/x/oauth2 and an OpenID Connect library: compare state with what this browser was given
-	// when it left, or others can log it in as themselves; exchange the code; verify the ID token.
+	// Use golang.org/x/oauth2 and an OpenID Connect library here. Compare state with the value that this browser got
+	// at the start of the login, or an attacker could log it in to the attacker's account. Then exchange the code and
+	// verify the ID token.
 	userOf := func(c *gin.Context) (string, error) {
 		if c.Query("code") == "" {
 			return "", errors.New("no code")
@@ -269,7 +270,7 @@ func ExampleAuth_SetCookies() {
 			c.String(http.StatusServiceUnavailable, "try again later")
 			return
 		}
-		if err := auth.SetCookies(c, tokens); err != nil { // the session before this login could not be ended
+		if err := auth.SetCookies(c, tokens); err != nil { // the browser's previous session could not be ended
 			c.String(http.StatusServiceUnavailable, "try again later")
 			return
 		}

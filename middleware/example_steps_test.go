@@ -19,13 +19,13 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/redisstore"
 )
 
-// One server logs users in, others only verify: they have the public key, and share the blacklist.
+// One service logs users in. Verify-only services have the public key and share the blacklist.
 func Example_verifyOnly() {
-	public, private, err := ed25519.GenerateKey(rand.Reader) // or ParsePEM of a file
+	public, private, err := ed25519.GenerateKey(rand.Reader) // or read a file with ParsePEM
 	if err != nil {
 		log.Fatal(err)
 	}
-	blacklist := store.NewMemory() // of two processes: redisstore.New(client, redisstore.Options{})
+	blacklist := store.NewMemory() // for several processes use redisstore.New
 	login, err := middleware.New(middleware.Config{
 		Keys:     []middleware.Key{{Algorithm: middleware.EdDSA, Key: private}},
 		Store:    blacklist,
@@ -63,7 +63,7 @@ func Example_verifyOnly() {
 	// middleware: token_revoked: the token was revoked, log in
 }
 
-// Many servers share one blacklist in Redis.
+// Several servers share a blacklist in Redis.
 func Example_redis() {
 	client, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress:      []string{"127.0.0.1:6379"},
@@ -79,7 +79,7 @@ func Example_redis() {
 		log.Fatal(err)
 	}
 	if err := blacklist.Check(context.Background()); err != nil {
-		log.Fatal(err) // this Redis would lose revocations
+		log.Fatal(err) // the settings of this Redis could lose revocations
 	}
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(os.Getenv("JWT_SECRET"))}},
@@ -92,7 +92,7 @@ func Example_redis() {
 	r.POST("/logout", auth.LogoutHandler)
 }
 
-// Rotation: the new key signs, the old one verifies until its sessions are over.
+// To rotate keys, let the new key sign and the old one verify until its sessions are over.
 func ExampleAuth_SetKeys() {
 	newKey := func(id string) middleware.Key {
 		return middleware.Key{ID: id, Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}
@@ -108,11 +108,11 @@ func ExampleAuth_SetKeys() {
 		log.Fatal(err)
 	}
 
-	// First on every server, so that each knows the key before one signs with it.
+	// First add the new key on every server, so that all can verify its tokens.
 	if err := auth.SetKeys([]middleware.Key{may, june}); err != nil {
 		log.Fatal(err)
 	}
-	// Then the new one signs.
+	// Then let it sign.
 	if err := auth.SetKeys([]middleware.Key{june, may}); err != nil {
 		log.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func ExampleAuth_SetKeys() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// RefreshTTL later nothing that was signed with the old one lives.
+	// After RefreshTTL, all sessions of the old key are over: remove it.
 	if err := auth.SetKeys([]middleware.Key{june}); err != nil {
 		log.Fatal(err)
 	}
@@ -133,7 +133,8 @@ func ExampleAuth_SetKeys() {
 	// <nil>
 }
 
-// A WebSocket lives longer than its token: verify it again with every message, and a logout ends the talk.
+// A WebSocket outlives its token. If the server verifies the token again with every message, a logout ends the
+// connection.
 func ExampleAuth_Verify() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -148,11 +149,11 @@ func ExampleAuth_Verify() {
 		log.Fatal(err)
 	}
 
-	token := tokens.AccessToken // from the first message, or FromQuery
+	token := tokens.AccessToken // from the first message or FromQuery
 	for _, message := range []string{"one", "two", "three"} {
 		claims, err := auth.Verify(ctx, token)
 		if e := (*middleware.Error)(nil); errors.As(err, &e) {
-			fmt.Println("closing:", e.Code) // the client refreshes or logs in, and connects again
+			fmt.Println("closing:", e.Code) // the client refreshes or logs in, and reconnects
 			break
 		}
 		fmt.Println(claims.Subject, "says", message)
@@ -166,7 +167,7 @@ func ExampleAuth_Verify() {
 	// closing: token_revoked
 }
 
-// An application's own claims keep their types; large integers stay exact.
+// The application's claims are decoded into its own type. Large integers stay exact.
 func ExampleClaims_Decode() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -187,7 +188,7 @@ func ExampleClaims_Decode() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	claims, err := auth.Verify(ctx, tokens.AccessToken) // in a handler: middleware.MustClaims(c)
+	claims, err := auth.Verify(ctx, tokens.AccessToken) // in a handler use middleware.MustClaims(c)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func ExampleClaims_Decode() {
 	// Output: ann 9007199254740993 [reader writer]
 }
 
-// Claims that change, as roles do, are read anew at each refresh. Who was locked out hears it there.
+// Reload updates claims that change, such as roles, at each refresh. It can also end the session of a blocked user.
 func ExampleConfig_reload() {
 	roles := map[string]string{"ann": "reader"} // the user database
 	auth, err := middleware.New(middleware.Config{
@@ -239,7 +240,7 @@ func ExampleConfig_reload() {
 	// middleware: subject_refused: the session must not go on, log in
 }
 
-// "Remember me": the configured RefreshTTL is the long one, and who does not tick the box gets a short one.
+// For "remember me", configure the long RefreshTTL, and ask for a shorter one if the box is not ticked.
 func Example_rememberMe() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:       []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -250,7 +251,7 @@ func Example_rememberMe() {
 		log.Fatal(err)
 	}
 	for _, remember := range []bool{true, false} {
-		id := middleware.Identity{Subject: "ann"} // what Authenticate returns
+		id := middleware.Identity{Subject: "ann"} // the result of Authenticate
 		if !remember {
 			id.RefreshTTL = 12 * time.Hour
 		}
@@ -265,7 +266,7 @@ func Example_rememberMe() {
 	// false 12h0m0s
 }
 
-// After a change of password every session ends, and the one who changed it gets a new one.
+// After a password change all sessions of the user end. The user who changed it gets a new one.
 func ExampleAuth_RevokeSubject() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -280,7 +281,7 @@ func ExampleAuth_RevokeSubject() {
 		log.Fatal(err)
 	}
 
-	// First the password is changed in the database, then:
+	// First change the password in the database, then revoke:
 	if err := auth.RevokeSubject(ctx, "ann"); err != nil {
 		log.Fatal(err)
 	}
@@ -297,12 +298,12 @@ func ExampleAuth_RevokeSubject() {
 	// owner: <nil>
 }
 
-// What happens, in the log. A reuse means that a token may be stolen.
+// Events can be logged. A reuse means that a token may have been stolen.
 func ExampleEvent() {
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
 		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey {
-				return slog.Attr{} // so that this example's output is always the same
+				return slog.Attr{} // so that the output of this example does not change
 			}
 			return a
 		},
@@ -310,7 +311,7 @@ func ExampleEvent() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
 		Store: store.NewMemory(),
-		Grace: -1, // none
+		Grace: -1, // no grace period
 		OnEvent: func(ctx context.Context, e middleware.Event) {
 			level := slog.LevelInfo
 			if e.Kind == middleware.EventReuse {
@@ -328,7 +329,7 @@ func ExampleEvent() {
 		log.Fatal(err)
 	}
 	_, _ = auth.Refresh(ctx, tokens.AccessToken)
-	_, _ = auth.Refresh(ctx, tokens.AccessToken) // the replaced token, once more
+	_, _ = auth.Refresh(ctx, tokens.AccessToken) // the replaced token again
 	// Output:
 	// level=INFO msg=auth event=login code="" subject=ann client=""
 	// level=INFO msg=auth event=refresh code="" subject=ann client=""

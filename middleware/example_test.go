@@ -18,10 +18,10 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// One token: it is used on requests, swapped for the next one, and ended by a logout.
+// In one-token mode the same token is used on requests, refreshed, and ended by a logout.
 func Example() {
 	auth, err := middleware.New(middleware.Config{
-		// A secret for this run. A program reads its own from the environment or a file.
+		// A secret for this run only. A program reads its secret from the environment or a file.
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
 		Store: store.NewMemory(),
 		Authenticate: func(c *gin.Context) (middleware.Identity, error) {
@@ -43,7 +43,7 @@ func Example() {
 		c.String(http.StatusOK, "Hello, %s!", middleware.MustClaims(c).Subject)
 	})
 
-	// The client's side.
+	// The client.
 	send := func(method, path, token string, form url.Values) (int, string) {
 		request := httptest.NewRequest(method, path, strings.NewReader(form.Encode()))
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -80,7 +80,7 @@ func Example() {
 	// 401 {"error":"invalid_token","error_description":"the token was revoked, log in","code":"token_revoked"}
 }
 
-// A pair: a short-lived access token for requests, and a refresh token that only the refresh takes.
+// In pair mode a short-lived access token is used on requests, and a refresh token only for refreshing.
 func Example_pair() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
@@ -95,7 +95,7 @@ func Example_pair() {
 	r.POST("/refresh", auth.RefreshHandler)
 	r.GET("/hello", auth.Required(), func(c *gin.Context) { c.String(http.StatusOK, "Hello!") })
 
-	// A login through LoginHandler answers with these two.
+	// LoginHandler responds with these two tokens.
 	tokens, err := auth.Issue(context.Background(), middleware.Identity{Subject: "ann"})
 	if err != nil {
 		log.Fatal(err)
@@ -108,7 +108,7 @@ func Example_pair() {
 		fmt.Println(answer.Code)
 	}
 
-	// The refresh token goes into the body, as here, or into the header Authorization.
+	// The refresh token is sent in the body, as here, or in the Authorization header.
 	request := httptest.NewRequest("POST", "/refresh", strings.NewReader(`{"refresh_token":"`+tokens.RefreshToken+`"}`))
 	request.Header.Set("Content-Type", "application/json")
 	answer := httptest.NewRecorder()

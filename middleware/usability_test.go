@@ -19,12 +19,15 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// A app is a program with a mistake in it, and what its author sees.
+// Mistakes that a newcomer makes in the first hour. Each must lead to words that say what to do: in the error of New, in the
+// program's log, or in the output of the compiler or go vet. The other mistakes in a Config are in r15_*_test.go.
+
+// An app is a program with a mistake, and what its author sees of it.
 type app struct {
 	t      *testing.T
 	auth   *middleware.Auth
 	router *gin.Engine
-	log    *bytes.Buffer // of gin's own logger
+	log    *bytes.Buffer // written by gin's logger
 	events []middleware.Event
 }
 
@@ -71,30 +74,30 @@ func (n *app) ask(method, path, authorization string) *httptest.ResponseRecorder
 	return answer
 }
 
-// reads checks the status of an answer, and that a text has these words.
+// reads checks the status of a response, and that a text contains the words.
 func (n *app) reads(answer *httptest.ResponseRecorder, status int, text string, words ...string) {
 	n.t.Helper()
 	if answer.Code != status {
-		n.t.Errorf("the answer is %d %s, want %d", answer.Code, answer.Body, status)
+		n.t.Errorf("response %d %s, want %d", answer.Code, answer.Body, status)
 	}
 	for _, word := range words {
 		if !strings.Contains(text, word) {
-			n.t.Errorf("%q does not say %q", text, word)
+			n.t.Errorf("%q, want %q in it", text, word)
 		}
 	}
 }
 
 func nothingWrong(*middleware.Config) {}
 
-// What New says of an empty configuration is a list of things to do.
+// For an empty Config, the error lists what to do.
 func TestUsabilityEmptyConfig(t *testing.T) {
 	_, err := middleware.New(middleware.Config{})
 	if err == nil {
-		t.Fatal("New takes an empty Config")
+		t.Fatal("New accepts an empty Config")
 	}
 	for _, word := range []string{"Store is missing: use store.NewMemory()", "Keys", "pass at least one"} {
 		if !strings.Contains(err.Error(), word) {
-			t.Errorf("the error %q does not say %q", err, word)
+			t.Errorf("the error %q, want %q in it", err, word)
 		}
 	}
 }
@@ -116,18 +119,18 @@ func TestUsabilityKeys(t *testing.T) {
 		_, err := middleware.New(middleware.Config{Keys: []middleware.Key{row.key}, Store: memory})
 		_ = memory.Close()
 		if err == nil {
-			t.Errorf("%s: New takes it", name)
+			t.Errorf("%s: New accepts it", name)
 			continue
 		}
 		for _, word := range row.want {
 			if !strings.Contains(err.Error(), word) {
-				t.Errorf("%s: the error %q does not say %q", name, err, word)
+				t.Errorf("%s: the error %q, want %q in it", name, err, word)
 			}
 		}
 	}
 }
 
-// What is wrong in the application's own code is a 500 for the client, and words in the log for its author.
+// A mistake in the application's code is a 500 for the client, and a line in the log for its author.
 func TestUsabilityLoginHandler(t *testing.T) {
 	returns := func(id middleware.Identity, err error) func(*middleware.Config) {
 		return func(c *middleware.Config) {
@@ -154,16 +157,16 @@ func TestUsabilityLoginHandler(t *testing.T) {
 		answer := n.ask("POST", "/login", "")
 		n.reads(answer, http.StatusInternalServerError, n.log.String(), row.want)
 		if strings.Contains(answer.Body.String(), row.want) {
-			t.Errorf("%s: the client reads it too: %s", name, answer.Body)
+			t.Errorf("%s: the response shows it to the client: %s", name, answer.Body)
 		}
 	}
 }
 
-// An error of Authenticate that nobody named means "could not tell": OnEvent has its words.
+// Any other error of Authenticate means that the credentials could not be checked. OnEvent gets it.
 func TestUsabilityAuthenticateError(t *testing.T) {
 	n := newApp(t, func(c *middleware.Config) {
 		c.Authenticate = func(*gin.Context) (middleware.Identity, error) {
-			return middleware.Identity{}, errors.New("wrong password") // ErrRefused was meant
+			return middleware.Identity{}, errors.New("wrong password") // instead of ErrRefused
 		}
 	})
 	answer := n.ask("POST", "/login", "")
@@ -188,7 +191,7 @@ func TestUsabilityPanicsAtStart(t *testing.T) {
 		func() {
 			defer func() {
 				if text, _ := recover().(string); !strings.HasPrefix(text, "middleware: ") || !strings.Contains(text, want) {
-					t.Errorf("it panics with %q, want %q", text, want)
+					t.Errorf("panic %q, want %q", text, want)
 				}
 			}()
 			mistake(n.auth)
@@ -196,17 +199,17 @@ func TestUsabilityPanicsAtStart(t *testing.T) {
 	}
 }
 
-// RefreshHandler behind a guard would work as long as the token lives, and then say "refresh it" at the refresh.
+// RefreshHandler behind a guard would work until the token expires, and then answer the refresh with "refresh it".
 func TestUsabilityRefreshBehindGuard(t *testing.T) {
 	n := newApp(t, nothingWrong)
 	n.router.POST("/refresh", n.auth.Required(), n.auth.RefreshHandler)
 	answer := n.ask("POST", "/refresh", "Bearer "+n.token(middleware.Identity{Subject: "ann"}).AccessToken)
 	if answer.Code != http.StatusInternalServerError {
-		t.Errorf("a token that lives is answered %d %s", answer.Code, answer.Body)
+		t.Errorf("response %d %s to a valid token, want 500", answer.Code, answer.Body)
 	}
 }
 
-// A browser on http would drop a Secure cookie, and the login would seem to work and be forgotten.
+// Over http a browser drops a Secure cookie, so the login would seem to succeed and have no effect.
 func TestUsabilitySecureCookieOverHTTP(t *testing.T) {
 	for _, test := range []struct {
 		origin, host string
@@ -234,12 +237,12 @@ func TestUsabilitySecureCookieOverHTTP(t *testing.T) {
 		answer := httptest.NewRecorder()
 		n.router.ServeHTTP(answer, request)
 		if answer.Code != test.want {
-			t.Errorf("login from %q at %q, insecure %v: %d %s, want %d", test.origin, test.host, test.insecure, answer.Code, answer.Body, test.want)
+			t.Errorf("login from %q at %q, Insecure %v: response %d %s, want %d", test.origin, test.host, test.insecure, answer.Code, answer.Body, test.want)
 		}
 	}
 }
 
-// Two guards on one route are one: the second one takes the first one's word for who it is.
+// Two guards on one route do no harm: the second relies on the first.
 func TestUsabilityTwoGuards(t *testing.T) {
 	n := newApp(t, nothingWrong)
 	hello := func(c *gin.Context) { c.String(http.StatusOK, middleware.MustClaims(c).Subject) }
@@ -254,12 +257,12 @@ func TestUsabilityTwoGuards(t *testing.T) {
 		answer = n.ask("GET", path, "")
 		n.reads(answer, http.StatusUnauthorized, answer.Body.String(), "token_missing")
 		if strings.Count(answer.Body.String(), "{") != 1 {
-			t.Errorf("%s is answered twice: %s", path, answer.Body)
+			t.Errorf("%s has two responses: %s", path, answer.Body)
 		}
 	}
 }
 
-// The client learns little of why a token is not valid. The application's author reads it in the event.
+// The response does not say why a token is not valid. The event does.
 func TestUsabilityWhyNotValid(t *testing.T) {
 	n := newApp(t, func(c *middleware.Config) { c.Pair, c.Issuer = true, "https://a.example" })
 	n.router.GET("/me", n.auth.Required())
@@ -280,14 +283,14 @@ func TestUsabilityWhyNotValid(t *testing.T) {
 		n.events = nil
 		a := answer()
 		if len(n.events) != 1 {
-			t.Fatalf("%s: there are %d events", why, len(n.events))
+			t.Fatalf("%s: %d events, want one", why, len(n.events))
 		}
 		n.reads(a, http.StatusUnauthorized, errors.Unwrap(n.events[0].Err).Error(), why)
 		n.reads(a, http.StatusUnauthorized, a.Body.String(), "token_invalid")
 	}
 }
 
-// vet finds a copied Auth, and the compiler a Config without field names.
+// go vet reports a copied Auth, and the compiler a Config or Key without field names.
 func TestUsabilityTools(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ body, want string }{
@@ -306,13 +309,14 @@ func TestUsabilityTools(t *testing.T) {
 			}
 			out, err := exec.Command("go", "vet", file).CombinedOutput()
 			if err == nil || !strings.Contains(string(out), row.want) {
-				t.Errorf("go vet says %v, %s, want %q", err, out, row.want)
+				t.Errorf("go vet: %v, %s, want %q", err, out, row.want)
 			}
 		})
 	}
 }
 
-// A constructor's error that nobody looked at leaves a nil pointer, which is no nil interface.
+// If the error of a store's constructor is ignored, Store is a nil pointer, which is not a nil interface. And a public key
+// is not a secret.
 func TestUsabilityNilStoreAndPEMSecret(t *testing.T) {
 	var forgotten *store.Memory
 	_, err := middleware.New(middleware.Config{
@@ -321,7 +325,7 @@ func TestUsabilityNilStoreAndPEMSecret(t *testing.T) {
 	})
 	for _, words := range []string{"Store is missing", "ParsePEM"} {
 		if err == nil || !strings.Contains(err.Error(), words) {
-			t.Errorf("New says %v, want it to say %q", err, words)
+			t.Errorf("New returns %v, want %q in it", err, words)
 		}
 	}
 }
