@@ -23,16 +23,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// combination is what runs together, and how.
+// combination is a set of operations that run concurrently, and the conditions under which they run.
 type combination struct {
 	setup
 	operations  []operation
-	sameServer  bool // otherwise they take turns on two
+	sameServer  bool // otherwise they alternate between the two servers
 	twice       bool // see scheduler
 	disturbance disturbance
 }
 
-// String names what the report counts together.
+// String names the group under which the report counts the combination.
 func (c combination) String() string {
 	names := make([]string, len(c.operations))
 	for i, o := range c.operations {
@@ -64,7 +64,7 @@ func (r *result) count(rule string, n int) {
 	r.byRule[rule] += n
 }
 
-// endless is more than any combination has. Calls that try again and again have more.
+// endless is more than the number of schedules of any combination. Only calls that retry for ever reach it.
 const endless = 100_000
 
 // explore runs every schedule of the combination.
@@ -72,14 +72,14 @@ func (c combination) explore() (r result) {
 	explore(func(choose func(int) int) bool {
 		w := c.play(choose)
 		if c.disturbance != undisturbed && !w.disturbed {
-			return true // counted without disturbance
+			return true // the undisturbed combination counts this schedule
 		}
 		r.schedules++
 		w.conclude()
 		w.probe()
 		found := w.violations()
 		if r.schedules == endless {
-			found = append(found, "R14: there is no end of schedules")
+			found = append(found, "R14: the number of schedules is not bounded")
 		}
 		r.judge(found, func() string { return fmt.Sprintf("%v\n%s", c, w.schedule()) })
 		return r.schedules < endless
@@ -124,7 +124,7 @@ func (c combination) play(choose func(int) int) *world {
 	return w
 }
 
-// probe asks the servers about every token that was handed out. What it changes it takes back.
+// probe verifies and refreshes every issued token on the servers. It undoes its changes to the store.
 func (w *world) probe() {
 	ctx := context.Background()
 	refreshes := func(s *server, t *token) (a answer) {
@@ -150,7 +150,7 @@ func (w *world) probe() {
 	}
 }
 
-// pairs are all unordered pairs of one of a with one of b.
+// pairs returns all unordered pairs of an operation of a and one of b.
 func pairs(s setup, a, b []operation) (all []combination) {
 	seen := map[string]bool{}
 	for _, x := range a {
@@ -165,7 +165,7 @@ func pairs(s setup, a, b []operation) (all []combination) {
 	return all
 }
 
-// triples are all unordered triples.
+// triples returns all unordered triples of the operations.
 func triples(s setup, from ...operation) (all []combination) {
 	for i, x := range from {
 		for j, y := range from[i:] {
@@ -179,7 +179,7 @@ func triples(s setup, from ...operation) (all []combination) {
 
 type ops = []operation
 
-// allPairs are the pairs of operations that meet in the situations in which they make sense.
+// allPairs returns the pairs of operations, in every setup in which they make sense.
 func allPairs(pair bool) (all []combination) {
 	add := func(s setup, a, b ops) {
 		s.pair = pair
@@ -203,7 +203,7 @@ func allPairs(pair bool) (all []combination) {
 	return all
 }
 
-// allTriples are the triples of the operations that change a session or need it to live, and some others.
+// allTriples returns the triples of operations that change a session or need it alive, and some others.
 func allTriples(pair bool) (all []combination) {
 	some := func(s setup, operations ...operation) {
 		all = append(all, combination{setup: s, operations: operations})
@@ -226,7 +226,7 @@ func allTriples(pair bool) (all []combination) {
 	return all
 }
 
-// everything is the long form.
+// everything returns the combinations of the long form.
 func everything() (all []combination) {
 	for _, pair := range []bool{false, true} {
 		for _, c := range allPairs(pair) {
@@ -248,8 +248,8 @@ func everything() (all []combination) {
 	return all
 }
 
-// someOfIt is the short form: every pair without a disturbance, in one of the modes with one as well, and two
-// triples.
+// someOfIt returns the combinations of the short form: every pair without a disturbance, and in one of the modes also
+// with one, and two triples.
 func someOfIt() (all []combination) {
 	for _, pair := range []bool{false, true} {
 		for i, c := range allPairs(pair) {
@@ -267,12 +267,13 @@ func someOfIt() (all []combination) {
 	return all
 }
 
-// endsAll reports whether one of the operations has a cutoff, which is ahead of the clock by a fixed time only.
+// endsAll reports whether one of the operations sets a subject's cutoff, which is ahead of the clock by a fixed time.
 func (c combination) endsAll() bool {
 	return slices.ContainsFunc(c.operations, func(o operation) bool { return o.ends == allSessions })
 }
 
-// disturbancesOf leaves out what cannot happen: a store in memory is not slow, and does not look at the context.
+// disturbancesOf returns the disturbances that are possible in the setup. A store in memory is not slow, and ignores
+// the context.
 func disturbancesOf(s setup) []disturbance {
 	if s.peek {
 		return []disturbance{fault}
@@ -280,7 +281,7 @@ func disturbancesOf(s setup) []disturbance {
 	return []disturbance{fault, hangUp, slow, gracePasses, ttlPasses}
 }
 
-// report writes one line for each kind of combination, and the sum.
+// report prints one line for each group of combinations, and the total.
 func report(t *testing.T, combinations []combination, results []result) {
 	lines := map[string]*result{}
 	var order []string
@@ -332,7 +333,7 @@ func TestInterleavings(t *testing.T) {
 	report(t, combinations, runAll(t, combinations))
 }
 
-// TestBrokenStoresAreNoticed shows that the rules can be violated.
+// TestBrokenStoresAreNoticed shows that the reference detects violations: with a broken store there are some.
 func TestBrokenStoresAreNoticed(t *testing.T) {
 	for _, broken := range []combination{
 		{operations: ops{refresh, refresh}, setup: setup{defect: swapsBlindly}},
@@ -344,7 +345,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 			r := broken.explore()
 			t.Logf("%v, %s: %d schedules, %d violations", broken, broken.defect, r.schedules, r.violations)
 			if r.violations == 0 {
-				t.Error("not noticed")
+				t.Error("no violation is detected")
 			}
 		})
 	}

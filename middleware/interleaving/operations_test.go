@@ -9,26 +9,26 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// scope is what an operation puts an end to.
+// scope is the set of sessions that an operation ends.
 type scope int
 
 const (
 	nothing     scope = iota
-	oneSession        // that of the token that it presents
+	oneSession        // the session of the presented token
 	allSessions       // of the subject
-	oldKey            // all sessions signed with it
+	oldKey            // all sessions signed with the old key
 )
 
-// operation is what one client, or the application, does.
+// operation is one request of a client, or one call of the application.
 type operation struct {
 	name     string
-	old      bool // it presents the session's previous token, not the current one
-	admits   bool // its success means that the presented token is good
-	renews   bool // it returns the presented token's successor, or ends the session on reuse
+	old      bool // it presents the session's previous token instead of the current one
+	admits   bool // it succeeds only with a valid token
+	renews   bool // it returns the successor of the presented token, or ends the session on reuse
 	password bool // it is a login that checks a password
 	changes  bool // it changes the password
 	ends     scope
-	oneToken bool // it exists in one-token mode only
+	oneToken bool // it exists only in one-token mode
 	run      func(w *world, c *call, s *server) answer
 }
 
@@ -40,12 +40,12 @@ type call struct {
 	presented  *token
 	ctx        context.Context
 	cancel     context.CancelFunc
-	began      int // the step at which it began; 0: not yet, or before the first step
+	began      int // the step at which it began; 0 if it has not, or if it began before the first step
 	answered   int
 	beganAt    time.Time
 	answeredAt time.Time
 	wroteAt    time.Time // when its first write to the store took effect
-	faulted    bool      // a store call failed it
+	faulted    bool      // one of its store calls failed
 	gone       bool      // its client hung up
 	answer     answer
 	got        *token
@@ -64,14 +64,14 @@ func (c *call) outcome() string {
 
 var (
 	refresh     = operation{name: "refresh", admits: true, renews: true, run: doRefresh}
-	refreshOld  = operation{name: "refresh by the predecessor", old: true, admits: true, renews: true, run: doRefresh}
+	refreshOld  = operation{name: "refresh of the previous token", old: true, admits: true, renews: true, run: doRefresh}
 	verify      = operation{name: "verify", admits: true, run: doVerify}
-	verifyOld   = operation{name: "verify the predecessor", old: true, admits: true, run: doVerify}
+	verifyOld   = operation{name: "verify of the previous token", old: true, admits: true, run: doVerify}
 	auto        = operation{name: "AutoRefresh", admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
-	autoOld     = operation{name: "AutoRefresh of the predecessor", old: true, admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
+	autoOld     = operation{name: "AutoRefresh of the previous token", old: true, admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
 	autoEarly   = operation{name: "early AutoRefresh", admits: true, renews: true, oneToken: true, run: doAuto("/early")}
 	logout      = operation{name: "logout", ends: oneSession, run: doLogout}
-	logoutOld   = operation{name: "logout by the predecessor", old: true, ends: oneSession, run: doLogout}
+	logoutOld   = operation{name: "logout with the previous token", old: true, ends: oneSession, run: doLogout}
 	endSession  = operation{name: "end session", ends: oneSession, run: doEndSession}
 	logoutAll   = operation{name: "log out everywhere", ends: allSessions, run: doLogoutAll}
 	change      = operation{name: "password change", changes: true, ends: allSessions, run: doChange}
@@ -114,7 +114,7 @@ func doChange(w *world, c *call, s *server) answer {
 	return fromError(s.RevokeSubject(c.ctx, subject))
 }
 
-// doSetKeys replaces the key on one server after the other, as after a leak.
+// doSetKeys replaces the key on one server after the other, as one does after a leak.
 func doSetKeys(w *world, c *call, s *server) answer {
 	for i := range w.servers {
 		_, _ = w.wait(context.WithoutCancel(c.ctx), point{what: fmt.Sprintf("SetKeys on server %d", i)})
@@ -129,7 +129,7 @@ func doLogin(_ *world, c *call, s *server) answer {
 	return fromTokens(s.Issue(c.ctx, middleware.Identity{Subject: subject}))
 }
 
-// doSignIn sends the session's cookies along, if it has any.
+// doSignIn sends the session's cookies too, if it has any.
 func doSignIn(password string) func(w *world, c *call, s *server) answer {
 	return func(w *world, c *call, s *server) answer {
 		header := http.Header{"Password": {password}}

@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// This file says what must hold after every schedule. It knows nothing of records, cutoffs or instants: only what
-// each call presented, when it began and was answered, and with what. R1–R16 are the rules in docs/model.md.
+// This file states what must hold after every schedule. It does not know records, cutoffs or instants. It knows only
+// which token each call presented, when the call began and was answered, and the answer. R1–R16 are the rules in
+// docs/model.md.
 
-// session is one that a login began.
+// session is a session and the login that began it.
 type session struct {
 	id     string
 	login  *call
-	oldKey bool // it is signed with the key that SetKeys removes
+	oldKey bool // its tokens are signed with the key that SetKeys removes
 }
 
-// token is what a login or a refresh handed out: in pair mode two tokens, otherwise one that is both.
+// token is the result of a login or a refresh: two tokens in pair mode, otherwise one token that is both.
 type token struct {
 	access, refresh string
 	id              string // jti of the access token
 	session         *session
 	expires         time.Time // the access token's exp
-	madeAt          time.Time // when the swap that made it took effect; zero for a login's
-	replacedAt      time.Time // when the swap that replaced it took effect; zero: not replaced
+	madeAt          time.Time // when the swap that made it took effect; zero if a login issued it
+	replacedAt      time.Time // when the swap that replaced it took effect; zero if it was not replaced
 
-	// What both servers answered when all calls had ended, and the first one when the grace had passed as well.
+	// The answers of both servers after all calls had ended, and of the first server after the grace period as well.
 	verified  [2]string
 	refreshed [2]string
 	successor [2]string
@@ -40,7 +41,7 @@ type history struct {
 	restAt    time.Time // when all calls had ended
 }
 
-// know returns the token of an answer, nil if there is none. login is the call that began its session, if it did.
+// know returns the token of an answer, or nil if it has none. login is the call to which a new session belongs.
 func (h *history) know(a answer, login *call) *token {
 	if a.access == "" {
 		return nil
@@ -64,7 +65,7 @@ func (h *history) know(a answer, login *call) *token {
 	return t
 }
 
-// conclude finds out which tokens were replaced, and when.
+// conclude determines which tokens were replaced, and when.
 func (h *history) conclude() {
 	for _, c := range h.calls {
 		c.got = h.know(c.answer, c)
@@ -85,21 +86,21 @@ func (h *history) conclude() {
 
 func (c *call) succeeded() bool { return c.answer.code == "" }
 
-// late reports whether the presented token had been replaced more than the grace before the call began.
+// late reports whether the presented token was replaced longer than the grace period before the call began.
 func (c *call) late() bool {
 	replaced := c.presented.replacedAt
 	return !replaced.IsZero() && c.beganAt.Sub(replaced) > grace
 }
 
-// isYoung reports whether a swap made t less than the grace ago.
+// isYoung reports whether a swap made t within the last grace period.
 func (t *token) isYoung(now time.Time) bool {
 	return !t.madeAt.IsZero() && now.Sub(t.madeAt) <= grace
 }
 
-// reuses reports whether the call shows that somebody else may have the token (R8).
+// reuses reports whether the call is a reuse of its token (R8).
 func (c *call) reuses() bool { return c.renews && (c.late() || c.answer.code == "token_reused") }
 
-// violations returns what must not have happened, each with its rule.
+// violations describes every violation, with its rule.
 func (h *history) violations() (found []string) {
 	report := func(rule, format string, args ...any) {
 		found = append(found, rule+": "+fmt.Sprintf(format, args...))
@@ -120,8 +121,8 @@ func (h *history) violations() (found []string) {
 
 type reporter func(rule, format string, args ...any)
 
-// oneSuccessor: all refreshes of a token return one and the same. A token that a swap made less than the grace
-// ago is returned itself (R6a).
+// oneSuccessor checks that all refreshes of a token return the same successor. A token that a swap made within the last
+// grace period is returned itself (R6a).
 func (h *history) oneSuccessor(t *token, report reporter) {
 	successors := map[string]bool{}
 	for _, c := range h.calls {
@@ -129,11 +130,11 @@ func (h *history) oneSuccessor(t *token, report reporter) {
 			continue
 		}
 		if c.late() && (c.renews || !h.twoTokens) {
-			report("R4, R8", "%v succeeded with a token that was replaced before the grace", c)
+			report("R4, R8", "%v succeeded with a token that was replaced longer ago than the grace period", c)
 		}
 		young := t.isYoung(c.beganAt)
 		if young && c.wroteAt.Equal(t.replacedAt) && !c.wroteAt.IsZero() && c.wroteAt.Before(t.expires) {
-			report("R6a", "%v replaced a token that was just made", c)
+			report("R6a", "%v replaced a token that a swap had just made", c)
 		}
 		switch {
 		case c.got == nil:
@@ -149,7 +150,7 @@ func (h *history) oneSuccessor(t *token, report reporter) {
 		case !t.replacedAt.IsZero():
 			successors[successor] = true
 		case t.isYoung(h.restAt) && successor != t.id:
-			report("R6a", "at rest server %d replaces a token that was just made", i)
+			report("R6a", "at rest server %d replaces a token that a swap has just made", i)
 		}
 	}
 	if len(successors) > 1 {
@@ -157,14 +158,15 @@ func (h *history) oneSuccessor(t *token, report reporter) {
 	}
 }
 
-// oneBranch: when the grace has passed, one token of a session can be refreshed, and none that was replaced.
+// oneBranch checks that after the grace period at most one token of a session can be refreshed, and that it was not
+// replaced.
 func (h *history) oneBranch(s *session, report reporter) {
 	branches := 0
 	for _, t := range h.tokens {
 		if t.session == s && t.later == "" {
 			branches++
 			if !t.replacedAt.IsZero() {
-				report("R8", "a replaced token is refreshed after the grace")
+				report("R8", "a replaced token is refreshed after the grace period")
 			}
 		}
 	}
@@ -173,7 +175,7 @@ func (h *history) oneBranch(s *session, report reporter) {
 	}
 }
 
-// ends reports whether e, once answered, has put an end to s, and by which rule.
+// ends reports whether e has ended s when it is answered, and by which rule.
 func (h *history) ends(e *call, s *session) (rule string, ends bool) {
 	switch {
 	case e.reuses():
@@ -185,13 +187,13 @@ func (h *history) ends(e *call, s *session) (rule string, ends bool) {
 	case e.ends == oneSession:
 		return "R11", e.presented.session == s
 	case e.ends == oldKey:
-		return "R1a", s.oldKey // also where the login was under way
+		return "R1a", s.oldKey // even if the login was in progress
 	}
-	// A login that was under way may count as earlier or later, unless the password that it checked is the old one.
+	// A login that was in progress may count as earlier or later, unless it checked the old password.
 	return "R12", s.login.answered < e.began || s.login.password && e.changes
 }
 
-// mayEnd reports whether e, even if it failed, may have put an end to s.
+// mayEnd reports whether e may have ended s, even if it failed.
 func (h *history) mayEnd(e *call, s *session) bool {
 	switch {
 	case e.reuses():
@@ -208,8 +210,8 @@ func (h *history) mayEnd(e *call, s *session) bool {
 	return false
 }
 
-// nothingOutlivesItsEnd: after the answer of what ends a session, nothing accepts a token of it (R1, R8, R11, R12,
-// R16).
+// nothingOutlivesItsEnd checks that no token of a session is accepted after the operation that ended the session was
+// answered (R1, R8, R11, R12, R16).
 func (h *history) nothingOutlivesItsEnd(s *session, report reporter) {
 	for _, e := range h.calls {
 		rule, ends := h.ends(e, s)
@@ -223,14 +225,15 @@ func (h *history) nothingOutlivesItsEnd(s *session, report reporter) {
 		}
 		for _, t := range h.tokens {
 			if t.session == s && (t.verified[0] == "" || t.verified[1] == "" || t.refreshed[0] == "" || t.refreshed[1] == "" || t.later == "") {
-				report(rule, "a token lives at rest after %v", e)
+				report(rule, "at rest a token is accepted after %v", e)
 			}
 		}
 	}
 }
 
-// theRestLives: where nothing ended the session, every token that was not replaced, or is in its grace, is good,
-// also for a client that was answered 503 (R10) and after a log-out everywhere (R12).
+// theRestLives checks that a session that no operation ended is alive: every token that was not replaced, or is within
+// its grace period, is valid, even if its client was answered 503 (R10), and even after a log-out everywhere of earlier
+// sessions (R12).
 func (h *history) theRestLives(s *session, report reporter) {
 	if slices.ContainsFunc(h.calls, func(e *call) bool { return h.mayEnd(e, s) }) {
 		return
@@ -241,16 +244,16 @@ func (h *history) theRestLives(s *session, report reporter) {
 		}
 		for i := range t.verified {
 			if code := t.refreshed[i]; code != "" {
-				report("R7, R10", "at rest server %d answers %s to the refresh of a good token", i, code)
+				report("R7, R10", "at rest server %d answers %s to the refresh of a valid token", i, code)
 			}
 			if code := t.verified[i]; code != "" && h.restAt.Before(t.expires) {
-				report("R4, R12", "at rest server %d answers %s to a good token", i, code)
+				report("R4, R12", "at rest server %d answers %s to a valid token", i, code)
 			}
 		}
 	}
 }
 
-// fairAnswer: every refusal has its reason.
+// fairAnswer checks that every error has a reason.
 func (h *history) fairAnswer(c *call, report reporter) {
 	hasBegun := func(match func(e *call) bool) bool {
 		return slices.ContainsFunc(h.calls, func(e *call) bool { return e != c && e.began <= c.answered && match(e) })
@@ -278,8 +281,8 @@ func (h *history) fairAnswer(c *call, report reporter) {
 	}
 }
 
-// outrun reports whether the successor of the token that c presented was replaced as well before c was answered, as
-// can happen during a Reload that takes longer than the grace (R8).
+// outrun reports whether the successor of the presented token was also replaced before c was answered. That can happen
+// during a Reload that takes longer than the grace period (R8).
 func (h *history) outrun(c *call) bool {
 	return slices.ContainsFunc(h.tokens, func(t *token) bool {
 		return t.session == c.presented.session && !t.replacedAt.IsZero() && !t.replacedAt.After(c.answeredAt) &&
@@ -287,11 +290,11 @@ func (h *history) outrun(c *call) bool {
 	})
 }
 
-// finishesAlone reports whether the call must run to completion also if its client hangs up (R8, R11, R12).
+// finishesAlone reports whether the call is carried out even if its client hangs up (R8, R11, R12).
 func (c *call) finishesAlone() bool { return c.ends != nothing && !c.password || c.reuses() }
 
-// mayFollow reports whether a password login has to be repeated because of e: the subject was revoked while the
-// password was checked, or just before through another server, whose clock may differ (R12).
+// mayFollow reports whether a password login may be answered 503 because of e: the subject was revoked while the
+// password was checked, or just before by another server, whose clock may differ (R12).
 func (c *call) mayFollow(e *call) bool {
 	return e.ends == allSessions &&
 		(e.answered > c.began || e.server != c.server && c.beganAt.Sub(e.answeredAt) < 2*time.Second)

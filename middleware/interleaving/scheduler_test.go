@@ -19,7 +19,7 @@ const (
 	failLast          // the call takes effect, but its answer is lost
 )
 
-// disturbance is what happens once in a schedule, at any point.
+// disturbance is an event that happens once in a schedule, at any point.
 type disturbance string
 
 const (
@@ -31,26 +31,26 @@ const (
 	ttlPasses   disturbance = "the tokens expire"
 )
 
-// pause is how much time passes at once.
+// pause is the time that passes in a disturbance.
 var pause = map[disturbance]time.Duration{slow: slowStore, gracePasses: grace, ttlPasses: ttl}
 
-// point is where a call waits until the scheduler lets it continue.
+// point is a place at which a call waits until the scheduler lets it continue.
 type point struct {
 	call   *call
 	what   string
-	store  bool        // a call to the store: it can fail
-	free   func() bool // nil: always
+	store  bool        // it is a call to the store, which can fail
+	free   func() bool // whether it can continue; nil means always
 	resume chan verdict
 }
 
-// scheduler lets one call continue at a time. Between two steps all of them wait.
+// scheduler lets one call continue at a time. Between two steps all calls wait.
 type scheduler struct {
 	disturbance disturbance
 	twice       bool // store calls wait a second time, before they return
 	choose      func(options int) int
 
 	mu        sync.Mutex
-	active    bool // while it is not, nothing waits
+	active    bool // if false, calls do not wait
 	waiting   []*point
 	running   *call // the call that continued last
 	step      int
@@ -66,7 +66,7 @@ type event struct {
 
 type callKey struct{}
 
-// caller returns whose call it is. A Peek has no context, but only one call runs at a time.
+// caller returns the call that owns the context. A Peek has no context, but only one call runs at a time.
 func (s *scheduler) caller(ctx context.Context) *call {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return c
@@ -91,7 +91,7 @@ func (s *scheduler) wait(ctx context.Context, p point) (verdict, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.remove(&p)
-		s.log = append(s.log, event{p.call, p.what + " is given up"})
+		s.log = append(s.log, event{p.call, p.what + " is cancelled"})
 		return proceed, ctx.Err()
 	}
 }
@@ -106,7 +106,7 @@ func (s *scheduler) now() int {
 	return s.step
 }
 
-// run runs the calls to their ends in the order that choose decides.
+// run runs the calls to completion, in the order that choose decides.
 func (s *scheduler) run(calls []*call, do func(c *call)) {
 	s.active = true
 	for _, c := range calls {
@@ -138,7 +138,7 @@ func (s *scheduler) run(calls []*call, do func(c *call)) {
 	}
 }
 
-// options returns what can happen next.
+// options returns the possible next steps.
 func (s *scheduler) options(calls []*call) (options []func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,7 +173,7 @@ func (s *scheduler) options(calls []*call) (options []func()) {
 	return options
 }
 
-// next begins a step. Time advances, so that no two steps share a microsecond.
+// next begins a step. Time advances, so that every step has its own microsecond.
 func (s *scheduler) next(c *call, what string) {
 	time.Sleep(time.Microsecond)
 	s.mu.Lock()
@@ -202,7 +202,7 @@ func (s *scheduler) hangUp(c *call) {
 	c.cancel()
 }
 
-// pass lets time pass. A store call that is under way for longer than StoreTimeout has failed.
+// pass lets time pass. A store call that waits for StoreTimeout or longer fails.
 func (s *scheduler) pass(d time.Duration) {
 	s.disturbed = true
 	for _, p := range s.waiting {
@@ -212,7 +212,7 @@ func (s *scheduler) pass(d time.Duration) {
 	time.Sleep(d)
 }
 
-// schedule describes what happened.
+// schedule lists the steps.
 func (s *scheduler) schedule() string {
 	var b strings.Builder
 	for i, e := range s.log {

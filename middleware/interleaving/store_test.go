@@ -10,15 +10,15 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// defect is a fault of the store itself, to see that the rules notice it.
+// defect is a bug of the store that the reference must detect.
 type defect string
 
 const (
 	sound        defect = ""
 	swapsBlindly defect = "a store that swaps without comparing"
-	forgets      defect = "a store that forgets half of what it is told"
-	countsEarly  defect = "a store that counts a change only before it"
-	countsLate   defect = "a store that counts a change only after it"
+	forgets      defect = "a store that drops every second swap"
+	countsEarly  defect = "a store that counts a change only before the write"
+	countsLate   defect = "a store that counts a change only after the write"
 )
 
 // store is a blacklist whose calls wait for the scheduler.
@@ -110,7 +110,7 @@ func (s *store) swap(ctx context.Context, key, old, new string, expires time.Tim
 	return true
 }
 
-// peekStore can also be read without a call that may fail, and counts its changes: the guards' fast path.
+// peekStore is a Peeker and has change counters, so guards use their fast path.
 type peekStore struct {
 	*store
 	busy  map[string]bool // the keys that are being changed
@@ -142,11 +142,11 @@ func (s *peekStore) counter(key string) *atomic.Uint64 {
 	return v
 }
 
-// changes is how far the counter moves before and after a write.
+// changes is by how much the counter moves before and after a write.
 var changes = map[defect][2]uint64{sound: {1, 1}, countsEarly: {2, 0}, countsLate: {0, 2}}
 
-// CompareAndSwap waits before and after the write, with the counter odd. Like a real one it makes one change of
-// a key at a time, and does not look at its context.
+// CompareAndSwap waits before and after the write, while the counter is odd. Like store.Memory it makes one change of a
+// key at a time and ignores its context.
 func (s *peekStore) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	ctx = context.WithoutCancel(ctx)
 	v, err := s.enter(ctx, point{what: "CompareAndSwap", store: true, free: func() bool { return !s.busy[key] }})
@@ -167,7 +167,7 @@ func (s *peekStore) CompareAndSwap(ctx context.Context, key, old, new string, ex
 	return swapped, nil
 }
 
-// undoing runs do and takes back what it wrote.
+// undoing runs do and restores the records.
 func (s *store) undoing(do func()) {
 	before := maps.Clone(s.records)
 	do()

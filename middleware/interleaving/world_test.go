@@ -21,22 +21,22 @@ const (
 	refreshTTL   = time.Hour
 	grace        = 10 * time.Second
 	storeTimeout = 5 * time.Second
-	slowStore    = 2 * time.Second // less than storeTimeout, more than servers' clocks may differ
+	slowStore    = 2 * time.Second // less than storeTimeout, more than the clocks of servers may differ
 
 	subject     = "alice"
 	oldPassword = "old"
 	newPassword = "new"
 )
 
-// setup is what was there before the operations began.
+// setup is the state before the operations begin, and the configuration.
 type setup struct {
 	pair      bool
 	expired   bool // the session's first token has expired
-	refreshed bool // it was replaced, and the grace has begun
-	aged      bool // it was replaced longer ago than the grace
+	refreshed bool // it was just replaced
+	aged      bool // it was replaced longer ago than the grace period
 	reload    bool // Config.Reload is set
 	cookies   bool // Config.Cookie is set, and the session has cookies
-	peek      bool // the store can be peeked at, and the current token is in the cache of verified tokens
+	peek      bool // the store is a Peeker, and the current token is in the token cache
 	defect    defect
 }
 
@@ -59,7 +59,7 @@ func (s setup) String() string {
 	return name
 }
 
-// world is one schedule's servers, store and session.
+// world has the servers, the store and the session of one schedule.
 type world struct {
 	setup
 	*scheduler
@@ -67,7 +67,7 @@ type world struct {
 	peeker   *peekStore // nil without peek
 	servers  [2]*server
 	password string
-	cookie   []*http.Cookie // the session's, as its browser has them
+	cookie   []*http.Cookie // the cookies in the browser of the session
 	history
 	current, previous *token // of the session; previous is nil before its first refresh
 }
@@ -124,7 +124,7 @@ func key(id string) []middleware.Key {
 	return []middleware.Key{{ID: id, Algorithm: middleware.HS256, Key: []byte(id + " key of thirty-two bytes or more")}}
 }
 
-// begin starts the session, and another one of the same subject that no operation touches.
+// begin starts the session, and another session of the same subject that no operation uses.
 func (w *world) begin() {
 	login := func() *token {
 		t, err := w.servers[0].Issue(context.Background(), middleware.Identity{Subject: subject})
@@ -154,7 +154,7 @@ func (w *world) begin() {
 	}
 }
 
-// warm uses the current token until both servers let it pass without a look at the store.
+// warm verifies the current token until both servers accept it without reading the store.
 func (w *world) warm() {
 	for _, s := range w.servers {
 		for range 16 {
@@ -169,7 +169,7 @@ func (w *world) warm() {
 	}
 }
 
-// authenticate checks the password after a moment in which it may change.
+// authenticate checks the password after a wait, in which the password may change.
 func (w *world) authenticate(c *gin.Context) (middleware.Identity, error) {
 	if _, err := w.wait(c.Request.Context(), point{what: "Authenticate"}); err != nil {
 		return middleware.Identity{}, err
@@ -185,7 +185,7 @@ func (w *world) reloadClaims(ctx context.Context, _ middleware.Claims) (any, err
 	return nil, err
 }
 
-// answer is what a client gets.
+// answer is the response to a client.
 type answer struct {
 	access, refresh string // in one-token mode the same
 	cookies         []*http.Cookie
@@ -237,7 +237,7 @@ func (w *world) serve(ctx context.Context, s *server, method, path string, heade
 	return a
 }
 
-// claims are the parts of a token's header and payload that matter here.
+// claims are the parts of a token's header and payload that the reference needs.
 type claims struct {
 	Type    string `json:"typ"`
 	Key     string `json:"kid"`
