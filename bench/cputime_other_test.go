@@ -4,7 +4,7 @@ package main
 
 import "time"
 
-var began = time.Now()
+var started = time.Now()
 
-// processorTime is the clock's, where the process's own is not to be had simply.
-func processorTime() time.Duration { return time.Since(began) }
+// cpuTime falls back to the clock.
+func cpuTime() time.Duration { return time.Since(started) }

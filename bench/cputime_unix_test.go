@@ -7,9 +7,8 @@ import (
 	"time"
 )
 
-// processorTime is what this process has had so far. Unlike the clock it leaves out what others on the machine
-// had in between.
-func processorTime() time.Duration {
+// cpuTime returns the processor time of this process so far. Unlike the clock, it excludes other processes.
+func cpuTime() time.Duration {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
 		return 0

@@ -1,10 +1,9 @@
-// Command bench measures ginrefresh beside its peers and writes docs/performance.md with a chart:
+// Command bench turns the output of the benchmarks in this module into the tables of docs/performance.md and
+// docs/scale.md:
 //
-//	go run . [-count 6] [-benchtime 300ms] [-check] [-million]
-//	go run . -quick
+//	go run . [-w ../docs] results.txt
 //
-// The benchmarks are those of go test -bench in this module. They run once per round, all of them, so that
-// noise on the machine hits all alike; the figures are medians of the rounds.
+// It prints the tables, or replaces them in the documents.
 package main
 
 import (
@@ -13,82 +12,210 @@ import (
 	"log"
 	"os"
 	"path/filepath"
-	"time"
+	"regexp"
+	"strings"
+	"text/tabwriter"
 
-	"github.com/ginrefresh/ginrefresh/bench/internal/report"
+	"golang.org/x/perf/benchfmt"
+	"golang.org/x/perf/benchmath"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+	textnumber "golang.org/x/text/number"
 )
-
-// options are the command line.
-type options struct {
-	count     int
-	benchtime string
-	filter    string
-	docs      string
-	quick     bool
-	check     bool
-	million   bool
-}
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	var o options
-	flag.IntVar(&o.count, "count", 6, "rounds")
-	flag.StringVar(&o.benchtime, "benchtime", "300ms", "how long each benchmark runs in a round, as go test has it")
-	flag.StringVar(&o.filter, "bench", ".", "which benchmarks, as go test has it; with any but all, no documents are written")
-	flag.StringVar(&o.docs, "docs", "../docs", "where the documents go")
-	flag.BoolVar(&o.quick, "quick", false, "one short round, to see that everything works; no documents are written")
-	flag.BoolVar(&o.check, "check", false, "exit with status 1 if a goal is missed")
-	flag.BoolVar(&o.million, "million", false, "send a million live tokens through the cache as well, which takes minutes and 2 GB")
+	docs := flag.String("w", "", "replace the tables in the documents of this `directory`")
 	flag.Parse()
-	met, err := run(o)
+	r, err := read(flag.Args())
 	if err != nil {
 		log.Fatal(err)
 	}
-	if o.check && !met {
-		log.Fatal("a goal is missed")
+	for _, t := range r.tables() {
+		if *docs == "" {
+			fmt.Printf("%s\n\n%s\n", t.name, t)
+		} else if err := t.replace(*docs); err != nil {
+			log.Fatal(err)
+		}
 	}
 }
 
-func run(o options) (met bool, err error) {
-	if o.quick {
-		o.count, o.benchtime = 1, "200x"
-	}
-	start := time.Now()
-	results, err := measure(o)
-	if err != nil {
-		return false, err
-	}
-	d := document{results: results, rounds: o.count, benchtime: o.benchtime}
-	fmt.Print(d.everything())
-	goals, met := report.Goals(d.goals())
-	fmt.Printf("\n%s\n", goals)
-	log.Printf("took %v", time.Since(start).Round(time.Second))
-	if o.quick || o.filter != "." {
-		return met, nil
-	}
-	if err := d.write(o.docs); err != nil {
-		return met, err
-	}
-	if !o.million {
-		return met, nil
-	}
-	millionMet, err := writeMillion(o.docs, o.count)
-	return met && millionMet, err
+// results are the values of each benchmark and unit.
+type results struct {
+	names  []string // in the order of the files
+	values map[string]map[string][]float64
 }
 
-// write writes the chart and this command's section.
-func (d document) write(docs string) error {
-	if err := report.Write(filepath.Join(docs, "performance.svg"), d.chart().SVG()); err != nil {
-		return err
+func read(paths []string) (results, error) {
+	r := results{values: map[string]map[string][]float64{}}
+	files := benchfmt.Files{Paths: paths, AllowStdin: true}
+	for files.Scan() {
+		result, ok := files.Result().(*benchfmt.Result)
+		if !ok {
+			continue
+		}
+		name := regexp.MustCompile(`-\d+$`).ReplaceAllString(string(result.Name), "") // without GOMAXPROCS
+		if r.values[name] == nil {
+			r.names = append(r.names, name)
+			r.values[name] = map[string][]float64{}
+		}
+		for _, v := range result.Values {
+			r.values[name][v.Unit] = append(r.values[name][v.Unit], v.Value)
+		}
 	}
-	return report.Performance(docs, report.BenchSection, d.section())
+	return r, files.Err()
 }
 
-func writeMillion(docs string, rounds int) (met bool, err error) {
-	m := measureMillion(1_000_000, rounds, os.Stderr)
-	fmt.Print(m.String())
-	goals, met := report.Goals(m.goals())
-	fmt.Print(goals)
-	return met, report.Performance(docs, report.CacheSection, m.section())
+// median returns 0 if there is no result.
+func (r results) median(name, unit string) float64 {
+	values := r.values[name][unit]
+	if len(values) == 0 {
+		return 0
+	}
+	return benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), 0.95).Center
+}
+
+// column is one figure of each row.
+type column struct {
+	head  string
+	name  string // of the benchmark, with * for the name of the row
+	unit  string
+	base  string // the figure is divided by that of this benchmark; "": it is multiplied by scale
+	scale float64
+}
+
+// tables returns the tables for which there are results.
+func (r results) tables() (all []table) {
+	add := func(name, head string, columns ...column) {
+		if t := r.table(name, head, columns); len(t.rows) > 1 {
+			all = append(all, t)
+		}
+	}
+	const cpu, header = "cpu-sec/op", "Guard/alg=HS256/who=gin-header-set"
+	var guard, refuse []column
+	for _, alg := range []string{"HS256", "RS256", "ES256", "EdDSA"} {
+		guard = append(guard, column{alg, "Guard/alg=" + alg + "/who=*", cpu, "Guard/alg=" + alg + "/who=gin-header-set", 0})
+	}
+	add("guard", "", append(guard,
+		column{"HS256, ns", "Guard/alg=HS256/who=*", cpu, "", 1e9},
+		column{"HS256, B", "Guard/alg=HS256/who=*", "B/op", "", 1},
+		column{"HS256, allocations", "Guard/alg=HS256/who=*", "allocs/op", "", 1})...)
+	for _, kind := range []string{"expired", "forged", "malformed", "revoked"} {
+		refuse = append(refuse, column{kind, "Refuse/kind=" + kind + "/who=*", cpu, header, 0})
+	}
+	add("refuse", "", refuse...)
+	add("login", "",
+		column{"refresh, µs", "Refresh/alg=*/who=ginrefresh", cpu, "", 1e6},
+		column{"× gin-jwt", "Refresh/alg=*/who=ginrefresh", cpu, "Refresh/alg=*/who=gin-jwt", 0},
+		column{"allocations", "Refresh/alg=*/who=ginrefresh", "allocs/op", "", 1},
+		column{"login, µs", "Login/alg=*/who=ginrefresh", cpu, "", 1e6},
+		column{"× gin-jwt", "Login/alg=*/who=ginrefresh", cpu, "Login/alg=*/who=gin-jwt", 0},
+		column{"allocations", "Login/alg=*/who=ginrefresh", "allocs/op", "", 1})
+	for _, alg := range []string{"HS256", "RS256"} {
+		name := "Loopback/alg=" + alg + "/who="
+		add("loopback-"+alg, alg,
+			column{"× gin-header-set", name + "*", "requests/s", name + "gin-header-set", 0},
+			column{"× gin-jwt", name + "*", "requests/s", name + "gin-jwt", 0},
+			column{"requests/s", name + "*", "requests/s", "", 1},
+			column{"p50, µs", name + "*", "p50-us", "", 1},
+			column{"p99, µs", name + "*", "p99-us", "", 1},
+			column{"p99.9, µs", name + "*", "p99.9-us", "", 1})
+	}
+	add("million", "order of the tokens",
+		column{"× without the cache", "MillionTokens/order=*", "x-without-cache", "", 1},
+		column{"requests/s", "MillionTokens/order=*", "requests/s", "", 1},
+		column{"requests/s without the cache", "MillionTokens/order=*", "requests/s-without-cache", "", 1},
+		column{"cache, MiB", "MillionTokens/order=*", "cache-MiB", "", 1})
+	add("stores", "store",
+		column{"memory, B/record", "Store/store=*", "B/record", "", 1},
+		column{"disk, B/record", "Store/store=*", "disk-B/record", "", 1},
+		column{"checks/s", "Store/store=*", "checks/s", "", 1},
+		column{"swaps/s", "Store/store=*", "swaps/s", "", 1},
+		column{"checks per CPU second of the server", "Store/store=*", "checks/cpu-s", "", 1},
+		column{"swaps per CPU second of the server", "Store/store=*", "swaps/cpu-s", "", 1})
+	if r.median("Store/store=Redis", "checks/cpu-s") > 0 {
+		all = append(all, limitTable(r))
+	}
+	return append(all, loadTable())
+}
+
+// table has a row for each result that fits the first column.
+func (r results) table(name, head string, columns []column) table {
+	t := table{name: name, rows: [][]string{{head}}}
+	for _, c := range columns {
+		t.rows[0] = append(t.rows[0], c.head)
+	}
+	before, after, _ := strings.Cut(columns[0].name, "*")
+	for _, full := range r.names {
+		row, ok := strings.CutPrefix(full, before)
+		row, fits := strings.CutSuffix(row, after)
+		if !ok || !fits {
+			continue
+		}
+		cells := []string{row}
+		if strings.HasPrefix(row, "ginrefresh") {
+			cells[0] = "**" + row + "**"
+		}
+		for _, c := range columns {
+			cells = append(cells, r.cell(c, row))
+		}
+		t.rows = append(t.rows, cells)
+	}
+	return t
+}
+
+func (r results) cell(c column, row string) string {
+	value := r.median(strings.Replace(c.name, "*", row, 1), c.unit)
+	if value == 0 {
+		return "–"
+	}
+	if c.base == "" {
+		return number(value * c.scale)
+	}
+	base := r.median(strings.Replace(c.base, "*", row, 1), c.unit)
+	if base == 0 {
+		return "–"
+	}
+	return "×" + number(value/base)
+}
+
+// number writes three significant digits.
+func number(f float64) string {
+	return message.NewPrinter(language.English).Sprint(textnumber.Decimal(f, textnumber.Precision(3)))
+}
+
+// table is a table in Markdown. The first row is its head.
+type table struct {
+	name string
+	rows [][]string
+}
+
+func (t table) String() string {
+	rule := append([]string{"---"}, strings.Split(strings.Repeat("---: ", len(t.rows[0])-1), " ")...)
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
+	for _, row := range append([][]string{t.rows[0], rule[:len(t.rows[0])]}, t.rows[1:]...) {
+		fmt.Fprintf(w, "| %s\t|\n", strings.Join(row, "\t| "))
+	}
+	w.Flush()
+	return b.String()
+}
+
+// replace replaces the table between its two comments in each document that has them.
+func (t table) replace(docs string) error {
+	region := regexp.MustCompile(`(?s)(<!-- table ` + t.name + ` -->\n).*?(<!-- end -->)`)
+	for _, name := range []string{"performance.md", "scale.md"} {
+		file := filepath.Join(docs, name)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if changed := region.ReplaceAll(text, []byte("${1}"+t.String()+"${2}")); string(changed) != string(text) {
+			if err := os.WriteFile(file, changed, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
