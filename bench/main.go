@@ -1,18 +1,21 @@
-// Command bench turns the output of the benchmarks in this module into the tables of docs/performance.md and
-// docs/scale.md:
+// Command bench makes the tables of docs/performance.md and docs/scale.md from the output of the benchmarks in this
+// module:
 //
 //	go run . [-w ../docs] results.txt
 //
-// It prints the tables, or replaces them in the documents.
+// It prints the tables, or writes them into the documents. A table for which there are no results stays as it is. Each
+// figure is the median of all runs in the files.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"log"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -20,7 +23,6 @@ import (
 	"golang.org/x/perf/benchmath"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
-	textnumber "golang.org/x/text/number"
 )
 
 func main() {
@@ -68,12 +70,13 @@ func read(paths []string) (results, error) {
 }
 
 // median returns 0 if there is no result.
-func (r results) median(name, unit string) float64 {
-	values := r.values[name][unit]
+func (r results) median(name, unit string) float64 { return median(r.values[name][unit]) }
+
+func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}
-	return benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), 0.95).Center
+	return benchmath.AssumeNothing.Summary(benchmath.NewSample(slices.Clone(values), &benchmath.DefaultThresholds), 0.95).Center
 }
 
 // column is one figure of each row.
@@ -81,11 +84,11 @@ type column struct {
 	head  string
 	name  string // of the benchmark, with * for the name of the row
 	unit  string
-	base  string // the figure is divided by that of this benchmark; "": it is multiplied by scale
+	base  string // if set, the figure is divided by that of this benchmark; otherwise it is multiplied by scale
 	scale float64
 }
 
-// tables returns the tables for which there are results.
+// tables returns the tables for which there are results, and the load, which is computed.
 func (r results) tables() (all []table) {
 	add := func(name, head string, columns ...column) {
 		if t := r.table(name, head, columns); len(t.rows) > 1 {
@@ -118,6 +121,7 @@ func (r results) tables() (all []table) {
 			column{"× gin-header-set", name + "*", "requests/s", name + "gin-header-set", 0},
 			column{"× gin-jwt", name + "*", "requests/s", name + "gin-jwt", 0},
 			column{"requests/s", name + "*", "requests/s", "", 1},
+			column{"server's CPU, µs/request", name + "*", "server-cpu-us/request", "", 1},
 			column{"p50, µs", name + "*", "p50-us", "", 1},
 			column{"p99, µs", name + "*", "p99-us", "", 1},
 			column{"p99.9, µs", name + "*", "p99.9-us", "", 1})
@@ -166,23 +170,35 @@ func (r results) table(name, head string, columns []column) table {
 }
 
 func (r results) cell(c column, row string) string {
-	value := r.median(strings.Replace(c.name, "*", row, 1), c.unit)
-	if value == 0 {
+	factor, sign := c.scale, ""
+	values := r.values[strings.Replace(c.name, "*", row, 1)][c.unit]
+	if c.base != "" {
+		base := r.values[strings.Replace(c.base, "*", row, 1)][c.unit]
+		values, factor, sign = ratios(values, base), 1, "×"
+	}
+	if len(values) == 0 {
 		return "–"
 	}
-	if c.base == "" {
-		return number(value * c.scale)
-	}
-	base := r.median(strings.Replace(c.base, "*", row, 1), c.unit)
-	if base == 0 {
-		return "–"
-	}
-	return "×" + number(value/base)
+	return sign + number(median(values)*factor)
 }
 
-// number writes three significant digits.
+// ratios divides the values of each round by those of the same round, because the machine's speed changes with time.
+func ratios(values, base []float64) (divided []float64) {
+	for i := range min(len(values), len(base)) {
+		divided = append(divided, values[i]/base[i])
+	}
+	return divided
+}
+
+// number writes up to two decimals of a small number, and none of a large one.
 func number(f float64) string {
-	return message.NewPrinter(language.English).Sprint(textnumber.Decimal(f, textnumber.Precision(3)))
+	decimals := 2
+	if f >= 100 || f == math.Trunc(f) {
+		decimals = 0
+	} else if f >= 10 {
+		decimals = 1
+	}
+	return message.NewPrinter(language.English).Sprintf("%.*f", decimals, f)
 }
 
 // table is a table in Markdown. The first row is its head.
@@ -202,10 +218,12 @@ func (t table) String() string {
 	return b.String()
 }
 
-// replace replaces the table between its two comments in each document that has them.
+var documents = []string{"performance.md", "scale.md"}
+
+// replace writes the table between its two comments in each document that has them.
 func (t table) replace(docs string) error {
 	region := regexp.MustCompile(`(?s)(<!-- table ` + t.name + ` -->\n).*?(<!-- end -->)`)
-	for _, name := range []string{"performance.md", "scale.md"} {
+	for _, name := range documents {
 		file := filepath.Join(docs, name)
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -78,7 +78,7 @@ func loadTable() table {
 
 // limitTable shows for how many sessions each of the measured stores is enough.
 func limitTable(r results) table {
-	t := table{"limit", [][]string{{"sessions, at most", "memory", "bolt", "Redis"}}}
+	t := table{"limit", [][]string{{"million sessions, at most", "memory", "bolt", "Redis"}}}
 	for _, p := range profiles {
 		name, _, _ := strings.Cut(p.name, ":")
 		cells := []string{name}
@@ -90,12 +90,15 @@ func limitTable(r results) table {
 	return t
 }
 
-// limit returns the number of sessions at which the first limit is reached, and names the limit.
+// limit returns at how many sessions the first limit is reached, and names that limit.
 func (r results) limit(store string, each load) string {
 	checks, swaps := r.median(store, "checks/cpu-s"), r.median(store, "swaps/cpu-s")
 	server := checks > 0
 	if !server {
 		checks, swaps = r.median(store, "checks/s"), r.median(store, "swaps/s")
+	}
+	if checks == 0 {
+		return "–"
 	}
 	sessions, reason := maxMemory/(each.records*r.median(store, "B/record")), "memory"
 	if n := headroom / (each.reads()/checks + each.swaps()/swaps); n < sessions {
@@ -104,5 +107,5 @@ func (r results) limit(store string, each load) string {
 	if n := processRequests / each.requests; !server && n < sessions {
 		sessions, reason = n, "one process"
 	}
-	return fmt.Sprintf("%s (%s)", number(sessions), reason)
+	return fmt.Sprintf("%s (%s)", number(sessions/1e6), reason)
 }

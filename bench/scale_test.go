@@ -52,13 +52,13 @@ func record(i int) (key, value string) {
 // workers use a store at the same time, as the requests of a busy server do.
 const workers = 256
 
-// inParallel calls work for 0 to n-1 and returns the calls per second.
-func inParallel(n int, work func(i int) error) (perSecond float64, failed error) {
+// inParallel calls work for 0 to n-1 from some goroutines, and returns the calls per second.
+func inParallel(goroutines, n int, work func(i int) error) (perSecond float64, failed error) {
 	var wg sync.WaitGroup
 	var next atomic.Int64
 	var once sync.Once
 	start := time.Now()
-	for range workers {
+	for range goroutines {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				if err := work(int(i)); err != nil {
@@ -75,7 +75,7 @@ func inParallel(n int, work func(i int) error) (perSecond float64, failed error)
 // fill writes n records and returns the swaps per second.
 func fill(target middleware.Store, n int) (perSecond float64, err error) {
 	expires := time.Now().Add(middleware.DefaultRefreshTTL)
-	return inParallel(n, func(i int) error {
+	return inParallel(workers, n, func(i int) error {
 		key, value := record(i)
 		_, err := target.CompareAndSwap(context.Background(), key, "", value, expires)
 		return err
@@ -91,7 +91,7 @@ func check(target middleware.Store, n int) (perSecond float64, err error) {
 		return key
 	})
 	peeker, _ := target.(middleware.Peeker)
-	perSecond, err = inParallel(n, func(i int) error {
+	perSecond, err = inParallel(workers, n, func(i int) error {
 		for j := range checksPerRecord {
 			key := keys[(i*checksPerRecord+j)%len(keys)]
 			if peeker != nil {
