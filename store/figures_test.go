@@ -17,7 +17,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store"
 )
 
-// TestFigures prints the figures of docs/stores.md that concern memory. It takes minutes and 4 GB:
+// TestFigures prints the figures about memory in docs/stores.md. It takes minutes and 4 GB:
 //
 //	GINREFRESH_FIGURES=1 go test -v -timeout 30m -run TestFigures ./store
 func TestFigures(t *testing.T) {
@@ -35,7 +35,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// A blacklist is what is measured: Memory, or a go-cache as it is used plainly.
+// A blacklist is a store to measure: Memory, or a plain go-cache.
 type blacklist interface {
 	set(key, value string, lifetime time.Duration)
 	get(key string) string
@@ -67,8 +67,10 @@ func (s single) get(key string) string {
 func (s single) count() int { return s.c.ItemCount() }
 func (s single) close()     {}
 
-// sessionKey and cutoff look like what the middleware stores.
+// sessionKey returns a key of the same length as those of package middleware.
 func sessionKey(i int) string { return fmt.Sprintf("s:%022d", i) }
+
+// cutoff returns a value of the same length as those of package middleware.
 func cutoff(i int) string {
 	return strconv.FormatInt(1_790_000_000_000_000+int64(i), 36) + " " + strconv.FormatInt(1_790_000_000_000_000, 36)
 }
@@ -126,21 +128,21 @@ func growth(t *testing.T) {
 	runtime.KeepAlive(theirs)
 }
 
-// stalls reads from a Memory, a go-cache and, to see what the machine adds, a store that has nothing to sweep, all during
-// the same minute, in which the first two sweep once.
+// stalls reads from a Memory and a go-cache during a minute in which both sweep once. At the same time it reads from a store
+// with nothing to sweep, which shows the delays that the machine adds.
 func stalls(t *testing.T, n int) {
 	m := store.NewMemory()
 	ours, theirs, control := sharded{m}, single{gocache.New(gocache.NoExpiration, 0)}, newSharded()
 	defer ours.close()
 	defer control.close()
-	fill(ours, n/10, n-n/10) // a tenth has expired
+	fill(ours, n/10, n-n/10) // a tenth of the records has expired
 	fill(theirs, n/10, n-n/10)
 	fill(control, 0, 1000)
 	runtime.GC()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	rounds := m.Stats().Rounds
-	for ; m.Stats().Rounds == rounds; <-tick.C { // the round under way began before all the records were there
+	for ; m.Stats().Rounds == rounds; <-tick.C { // the current round began before all records were stored
 	}
 	var over atomic.Bool
 	var wg sync.WaitGroup
@@ -156,8 +158,8 @@ func stalls(t *testing.T, n int) {
 	}
 	over.Store(true)
 	wg.Wait()
-	t.Logf("Memory: %v; it held a shard for %v at most", read[0], m.Stats().LongestStall)
-	t.Logf("one go-cache: %v; it swept for %v", read[1], took)
+	t.Logf("Memory: %v; the sweeper held a shard for %v at most", read[0], m.Stats().LongestStall)
+	t.Logf("one go-cache: %v; its sweep took %v", read[1], took)
 	t.Logf("nothing to sweep: %v", read[2])
 	if ours.count() != theirs.count() {
 		t.Errorf("%d and %d records are left", ours.count(), theirs.count())
@@ -173,8 +175,8 @@ func (l latency) String() string {
 	return fmt.Sprintf("p99 %v, p99.9 %v, max %v of %d reads", l.p99, l.p999, l.max, l.n)
 }
 
-// latencies reads every millisecond or so until over. A read that takes longer than that stands for those, too, who would
-// have come meanwhile.
+// latencies reads once per millisecond until over. A read that takes longer also stands for the reads that would have
+// started in the meantime: each of them is recorded with its remaining wait.
 func latencies(b blacklist, over *atomic.Bool) latency {
 	const every = time.Millisecond
 	tick := time.NewTicker(every)

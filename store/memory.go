@@ -1,9 +1,8 @@
-// Package store has the blacklist that lives in the memory of one process, [Memory].
+// Package store provides [Memory], a blacklist in the memory of one process.
 //
-// It is the fastest and it forgets: after a restart every logout and every replaced token is forgotten too,
-// so that what was revoked is accepted again for as long as it would have lived. Use it for one process
-// whose sessions are short or whose signing key is new at every start; store/boltstore remembers on one
-// machine, store/redisstore across many.
+// Memory is the fastest store, but a restart empties it: every token that was revoked is accepted again until it
+// expires. Use it for a single process whose sessions are short or which makes a new signing key at every start.
+// Package store/boltstore keeps the blacklist on one machine, package store/redisstore shares it between many.
 package store
 
 import (
@@ -14,19 +13,20 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/internal/expiring"
 )
 
-// Memory is a blacklist in the memory of this process, on go-cache. Use [NewMemory]; a Memory is safe for
-// use by many goroutines at once.
+// Memory is a blacklist in the memory of this process, built on go-cache. Use [NewMemory] to get one. A Memory is
+// safe for concurrent use.
 type Memory struct {
 	records *expiring.Map
 }
 
-// NewMemory returns an empty blacklist. Its goroutine, which removes expired records (R13), runs until Close.
+// NewMemory returns an empty blacklist and starts a goroutine that removes expired records (R13). The goroutine runs
+// until Close.
 func NewMemory() *Memory {
 	return &Memory{records: expiring.New()}
 }
 
-// Get returns the keys' values in order, "" for a key that is absent or past its expiry. Its only error is
-// that of a ctx that has ended.
+// Get returns the values of the keys in order, "" for a key that is absent or expired. It returns an error only if
+// ctx has ended.
 func (m *Memory) Get(ctx context.Context, keys ...string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -38,11 +38,12 @@ func (m *Memory) Get(ctx context.Context, keys ...string) ([]string, error) {
 	return values, nil
 }
 
-// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and
-// reports whether it did. Where expires is past, the key is absent afterwards; a lifetime of more than a
-// hundred years is cut to that. Its only error is that of a ctx that has ended.
+// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and reports
+// whether it did. If expires is in the past, the key is absent afterwards. A lifetime of more than a hundred years is
+// shortened to that.
 //
-// The swap takes effect before ctx's deadline or never, and after an error it has not taken effect.
+// The swap takes effect before the deadline of ctx or never. CompareAndSwap returns an error only if ctx has ended;
+// then nothing has changed.
 func (m *Memory) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -50,46 +51,52 @@ func (m *Memory) CompareAndSwap(ctx context.Context, key, old, new string, expir
 	return m.records.CompareAndSwap(ctx, key, old, new, expires)
 }
 
-// Peek returns the key's value, "" if it is absent or past its expiry. It does not allocate.
+// Peek returns the value of the key, "" if the key is absent or expired. It does not allocate.
 func (m *Memory) Peek(key string) string {
 	return m.records.Peek(key)
 }
 
-// Changes is a contract with package middleware and not part of the public API: it may change at any time.
+// Changes is a contract with package middleware. It is not part of the public API and may change in any release.
 //
-// It returns the store itself, so that package middleware can tell it from a struct that embeds it and may have a Get of
-// its own. counter returns the change counter of a key. Keys share about a thousand counters. A counter only goes up: by
-// one before a change can be read, and by one when the change is complete, so it is odd during a change.
+// It returns the store itself and a function that returns the change counter of a key, always the same one for the
+// same key. Keys may share a counter. A counter only goes up: by one before the first reader can see a change, and by
+// one when the change is complete. So it is odd during a change, and a reader who finds it even and unmoved knows
+// that what it read before is still true, unless the value has expired.
+//
+// A struct that embeds the store inherits Changes, but is not self. That tells package middleware that the struct may
+// have a Get of its own, which Peek knows nothing of.
 func (m *Memory) Changes() (self any, counter func(key string) *atomic.Uint64) {
-	return m, m.records.Version
+	return m, m.records.Counter
 }
 
-// Len returns how many records are held, with the expired records that await the sweeper.
+// Len returns the number of records, including expired records that the sweeper has not removed yet.
 func (m *Memory) Len() int {
 	return m.records.Len()
 }
 
 // Stats are figures about a [Memory], for metrics.
 type Stats struct {
-	// Records counts what is held, with the expired records that await the sweeper.
+	// Records is the number of records, including expired records that the sweeper has not removed yet.
 	Records int
-	// Rounds counts the sweeper's passes over all records. One takes about a minute.
+	// Rounds is the number of passes of the sweeper over all records. One pass takes about a minute.
 	Rounds uint64
-	// Swept counts the expired records that the sweeper removed.
+	// Swept is the number of expired records that the sweeper has removed.
 	Swept uint64
-	// SweepTime is how long the last round worked, its pauses left out.
+	// SweepTime is how long the sweeper worked in the last round, without its pauses.
 	SweepTime time.Duration
-	// LongestStall is the longest time within the last round for which any one reader may have had to wait.
+	// LongestStall is the longest time that a reader may have had to wait for the sweeper in the last round.
 	LongestStall time.Duration
 }
 
-// Stats returns the store's figures.
+// Stats returns the current figures of the store.
 func (m *Memory) Stats() Stats {
-	return Stats(m.records.Stats())
+	s := Stats{Records: m.records.Len()}
+	s.Rounds, s.Swept, s.SweepTime, s.LongestStall = m.records.Sweeps()
+	return s
 }
 
-// Close ends the sweeper; it may be called more than once, and its error is always nil. The store goes on
-// answering, correctly, but no longer gives back the memory of expired records.
+// Close stops the sweeper. It may be called more than once and always returns nil. A closed store still answers
+// correctly, but no longer frees the memory of expired records.
 func (m *Memory) Close() error {
 	m.records.Close()
 	return nil

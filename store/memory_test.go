@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ginrefresh/ginrefresh/store"
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline/deadlinetest"
 	"github.com/ginrefresh/ginrefresh/store/storetest"
 )
 
@@ -31,7 +32,7 @@ func newMemory(t testing.TB) *store.Memory {
 }
 
 func TestMemory(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Store { return newMemory(t) })
+	storetest.RunInBubble(t, func(t *testing.T) storetest.Store { return newMemory(t) })
 }
 
 func mustSwap(t testing.TB, m *store.Memory, key, old, new string, expires time.Time) {
@@ -42,7 +43,7 @@ func mustSwap(t testing.TB, m *store.Memory, key, old, new string, expires time.
 	}
 }
 
-// TestMemoryForgetsExpired is R13: records go by themselves.
+// TestMemoryForgetsExpired proves R13: expired records are removed.
 func TestMemoryForgetsExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
@@ -53,36 +54,36 @@ func TestMemoryForgetsExpired(t *testing.T) {
 		}
 		for hour := range hours {
 			if got, want := m.Len(), (hours-hour)*each; got != want {
-				t.Errorf("after %d hours: %d records, want %d", hour, got, want)
+				t.Errorf("after %d hours: %d records are left, want %d", hour, got, want)
 			}
 			<-time.After(time.Hour + 3*time.Second)
 			if got := m.Peek(strconv.Itoa(hour * each)); got != "" {
 				t.Errorf("after %d hours: an expired record has the value %q", hour+1, got)
 			}
-			<-time.After(2 * time.Minute) // the sweeper's round, and the one that was under way
+			<-time.After(2 * time.Minute) // the rest of the sweeper's round, and another whole one
 			start = start.Add(time.Hour)
 			<-time.After(time.Until(start))
 		}
 		stats := m.Stats()
 		if stats.Records != 0 || stats.Swept != hours*each || stats.Rounds == 0 {
-			t.Errorf("after all expired: %+v", stats)
+			t.Errorf("after all records have expired: %+v", stats)
 		}
 	})
 }
 
-// TestMemoryLongLifetimes has lifetimes that go-cache alone would turn into "for ever".
+// TestMemoryLongLifetimes tests a lifetime that go-cache alone would take for forever.
 func TestMemoryLongLifetimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
 		mustSwap(t, m, "far", "", "1", time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))
-		m.Close() // or the sweeper would run for a hundred years of minutes
+		m.Close() // otherwise the sweeper would wake up every minute of a hundred years
 		<-time.After(99 * 365 * 24 * time.Hour)
 		if got := m.Peek("far"); got != "1" {
-			t.Errorf("after 99 years: %q", got)
+			t.Errorf("after 99 years the value is %q, want 1", got)
 		}
 		<-time.After(2 * 365 * 24 * time.Hour)
 		if got := m.Peek("far"); got != "" {
-			t.Errorf("after 101 years: %q", got)
+			t.Errorf("after 101 years the value is %q, want none", got)
 		}
 	})
 }
@@ -102,12 +103,12 @@ func TestMemoryAnswersAfterClose(t *testing.T) {
 		}
 		<-time.After(time.Hour + time.Second)
 		if m.Peek("a") != "" || m.Peek("b") != "" {
-			t.Error("a closed store answers with an expired record")
+			t.Error("a closed store returns an expired record")
 		}
 	})
 }
 
-// TestMemoryUnderSweep reads and swaps while records expire and shards empty: nothing live is ever missed.
+// TestMemoryUnderSweep reads and swaps while records expire and shards are emptied. A reader must find every live record.
 func TestMemoryUnderSweep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
@@ -128,7 +129,7 @@ func TestMemoryUnderSweep(t *testing.T) {
 		wg.Wait()
 		<-time.After(5 * time.Minute)
 		if stats := m.Stats(); stats.Records != 0 || stats.Swept == 0 {
-			t.Errorf("after all expired: %+v", stats)
+			t.Errorf("after all records have expired: %+v", stats)
 		}
 	})
 }
@@ -143,16 +144,8 @@ func TestMemoryPeekDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// late is a context that is over only by its deadline: its Err stays nil, as in a process that was stopped.
-type late struct {
-	context.Context
-	deadline time.Time
-}
-
-func (l late) Deadline() (time.Time, bool) { return l.deadline, true }
-
-// R10a: a swap that finds its deadline passed changes nothing, although no timer has fired.
-func TestR10a_MemoryHeedsTheClock(t *testing.T) {
+// R10a: a swap whose deadline has passed changes nothing, even if no timer has fired.
+func TestR10a_MemoryChecksTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)
 		mustSwap(t, m, "key", "", "old", time.Now().Add(time.Hour))
@@ -160,10 +153,10 @@ func TestR10a_MemoryHeedsTheClock(t *testing.T) {
 		before := counter("key").Load()
 		for _, d := range []time.Duration{0, -time.Nanosecond, -time.Hour} {
 			for _, expires := range []time.Time{time.Now().Add(time.Hour), time.Now().Add(-time.Hour)} {
-				ctx := late{context.Background(), time.Now().Add(d)}
+				ctx := deadlinetest.Silent(context.Background(), time.Now().Add(d))
 				done, err := m.CompareAndSwap(ctx, "key", "old", "new", expires)
 				if done || !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("CompareAndSwap %v from its deadline = %v, %v", d, done, err)
+					t.Errorf("CompareAndSwap %v after its deadline = %v, %v", -d, done, err)
 				}
 			}
 		}
@@ -171,16 +164,17 @@ func TestR10a_MemoryHeedsTheClock(t *testing.T) {
 			t.Errorf("the value is %q, want it unchanged", got)
 		}
 		if got := counter("key").Load(); got != before {
-			t.Errorf("the version went from %d to %d although nothing changed", before, got)
+			t.Errorf("the change counter went from %d to %d although nothing changed", before, got)
 		}
-		ctx := late{context.Background(), time.Now().Add(time.Nanosecond)}
+		ctx := deadlinetest.Silent(context.Background(), time.Now().Add(time.Nanosecond))
 		if done, err := m.CompareAndSwap(ctx, "key", "old", "new", time.Now().Add(time.Hour)); !done || err != nil {
 			t.Errorf("CompareAndSwap before its deadline = %v, %v", done, err)
 		}
 	})
 }
 
-// slow is a context that is asked for its Err twice, and takes its time for the second answer.
+// slow is a context whose Err returns nil at first. The second call waits for release, and then reports that the context
+// was canceled.
 type slow struct {
 	context.Context
 	asked   *atomic.Int32
@@ -197,8 +191,8 @@ func (s slow) Err() error {
 	return context.Canceled
 }
 
-// R10a: the deadline counts when a swap gets its turn, not when it begins to wait for it.
-func TestR10a_MemoryHeedsTheDeadlineInTurn(t *testing.T) {
+// R10a: a swap checks its deadline once it holds the shard, not before it waits for the lock.
+func TestR10a_MemoryChecksTheDeadlineUnderTheLock(t *testing.T) {
 	m := newMemory(t)
 	mustSwap(t, m, "key", "", "old", time.Now().Add(time.Hour))
 	holding, release := make(chan struct{}), make(chan struct{})
@@ -206,20 +200,20 @@ func TestR10a_MemoryHeedsTheDeadlineInTurn(t *testing.T) {
 	wg.Go(func() {
 		done, err := m.CompareAndSwap(slow{context.Background(), new(atomic.Int32), holding, release}, "key", "old", "first", time.Now().Add(time.Hour))
 		if done || !errors.Is(err, context.Canceled) {
-			t.Errorf("a swap cancelled in its turn = %v, %v", done, err)
+			t.Errorf("a swap that was canceled under the lock = %v, %v", done, err)
 		}
 	})
 	select {
 	case <-holding:
 	case <-time.After(5 * time.Second):
 		close(release)
-		t.Fatal("a swap does not look at its context in its turn")
+		t.Fatal("a swap does not check its context under the lock")
 	}
 	deadline := time.Now().Add(50 * time.Millisecond)
 	wg.Go(func() { // waits for the first one
-		done, err := m.CompareAndSwap(late{context.Background(), deadline}, "key", "old", "second", time.Now().Add(time.Hour))
+		done, err := m.CompareAndSwap(deadlinetest.Silent(context.Background(), deadline), "key", "old", "second", time.Now().Add(time.Hour))
 		if done || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a swap that waited beyond its deadline = %v, %v", done, err)
+			t.Errorf("a swap that waited for the lock past its deadline = %v, %v", done, err)
 		}
 	})
 	<-time.After(time.Until(deadline) + 10*time.Millisecond)
@@ -230,13 +224,13 @@ func TestR10a_MemoryHeedsTheDeadlineInTurn(t *testing.T) {
 	}
 }
 
-func TestMemoryChangesTellsTheStoreFromAnEmbedder(t *testing.T) {
+func TestMemorySelf(t *testing.T) {
 	m := newMemory(t)
 	embedder := struct{ *store.Memory }{m}
 	if self, _ := m.Changes(); self != any(m) {
-		t.Error("self is not the store")
+		t.Error("the self of Changes is not the store")
 	}
 	if self, _ := embedder.Changes(); self == any(embedder) {
-		t.Error("self is the struct that embeds the store")
+		t.Error("the self of Changes is the struct that embeds the store")
 	}
 }

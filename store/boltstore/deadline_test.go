@@ -16,27 +16,21 @@ import (
 	"time"
 
 	"github.com/ginrefresh/ginrefresh/store/boltstore"
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline/deadlinetest"
 )
 
-// frozen is a context in a process that was stopped: the deadline passes, but its timer has not fired.
-type frozen struct {
-	context.Context
-	deadline time.Time
-}
-
-func (f frozen) Deadline() (time.Time, bool) { return f.deadline, true }
-
-// stepped is a context whose deadline has passed when the clock was set back: the context has ended, and the deadline
-// is in the future.
+// stepped is a context that ended at its deadline before the clock was set back, so that the deadline is in the future
+// again.
 type stepped struct{ context.Context }
 
 func (s stepped) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
 
-func freeze(d time.Duration) context.Context {
-	return frozen{context.Background(), time.Now().Add(d)}
+// silent returns a context without a timer whose deadline passes after d.
+func silent(d time.Duration) context.Context {
+	return deadlinetest.Silent(context.Background(), time.Now().Add(d))
 }
 
-// slowly makes each commit take d, after it was written.
+// slowly makes each commit take d after it was written. It returns the number of commits.
 func slowly(s *boltstore.Store, d time.Duration) (commits *atomic.Int32) {
 	commits = new(atomic.Int32)
 	s.SetCommit(func(commit func() error) error {
@@ -75,13 +69,13 @@ func copyOf(t *testing.T, path string) string {
 	return path
 }
 
-// TestLateInTheQueue is R10a for a swap whose deadline passes before its commit: nothing is written.
+// TestLateInTheQueue proves R10a for a swap whose deadline passes before its commit: nothing is written.
 func TestLateInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := file(t)
 		s := open(t, path)
 		commits := slowly(s, 3*time.Second)
-		if done, err := s.CompareAndSwap(freeze(0), "now", "", "1", inAnHour()); done || err != context.DeadlineExceeded {
+		if done, err := s.CompareAndSwap(silent(0), "now", "", "1", inAnHour()); done || err != context.DeadlineExceeded {
 			t.Errorf("a swap after its deadline = %v, %v", done, err)
 		}
 		var wg sync.WaitGroup
@@ -89,7 +83,7 @@ func TestLateInTheQueue(t *testing.T) {
 		synctest.Wait()
 		for _, old := range []string{"", "another"} {
 			wg.Go(func() {
-				done, err := s.CompareAndSwap(freeze(time.Second), "queued", old, "1", inAnHour())
+				done, err := s.CompareAndSwap(silent(time.Second), "queued", old, "1", inAnHour())
 				if done || err != context.DeadlineExceeded {
 					t.Errorf("a swap whose deadline passed in the queue = %v, %v", done, err)
 				}
@@ -98,26 +92,28 @@ func TestLateInTheQueue(t *testing.T) {
 		wg.Wait()
 		closeStore(t, s)
 		if n := commits.Load(); n != 1 {
-			t.Errorf("%d commits, want only that of the first swap", n)
+			t.Errorf("%d commits, want only the one of the first swap", n)
 		}
 		if got := valuesOnDisk(t, path, "now", "first", "queued"); !maps.Equal(got, map[string]string{"first": "1"}) {
-			t.Errorf("on disk: %v", got)
+			t.Errorf("on disk: %v, want only the first swap", got)
 		}
 	})
 }
 
-// TestSlowWrite is R10a for a swap whose deadline passes during its commit: it is undone, and nobody sees it.
+// slowWrite is a swap whose deadline passes during its commit.
+type slowWrite struct {
+	name, old, new         string
+	oldExpires, newExpires time.Duration
+}
+
+// TestSlowWrite proves R10a for a swap whose deadline passes during its commit: it is undone, and no reader sees it.
 func TestSlowWrite(t *testing.T) {
-	for _, test := range []struct {
-		name, old, new string
-		oldExpires     time.Duration
-		newExpires     time.Duration
-	}{
+	for _, test := range []slowWrite{
 		{"new key", "", "2", 0, time.Hour},
 		{"changed", "1", "2", 2 * time.Hour, 3 * time.Hour},
 		{"same value", "1", "1", 2 * time.Hour, 3 * time.Hour},
 		{"deleted", "1", "2", 2 * time.Hour, -time.Hour},
-		{"old one expires meanwhile", "1", "2", 1500 * time.Millisecond, time.Hour},
+		{"old record expires meanwhile", "1", "2", 1500 * time.Millisecond, time.Hour},
 	} {
 		for kind, deadline := range map[string]func() (context.Context, context.CancelFunc){
 			"timer fired": func() (context.Context, context.CancelFunc) {
@@ -128,60 +124,62 @@ func TestSlowWrite(t *testing.T) {
 				return stepped{ctx}, cancel
 			},
 			"process stopped": func() (context.Context, context.CancelFunc) {
-				return freeze(time.Second), func() {}
+				return silent(time.Second), func() {}
 			},
 		} {
 			t.Run(test.name+", "+kind, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					path := file(t)
-					s := open(t, path)
-					start := time.Now()
-					if test.old != "" {
-						mustSwap(t, s, "key", "", test.old, start.Add(test.oldExpires))
-					}
-					commits := slowly(s, 2*time.Second)
-					_, counter := s.Changes()
-					changes := counter("key").Load()
-					ctx, cancel := deadline()
-					defer cancel()
-					done, err := s.CompareAndSwap(ctx, "key", test.old, test.new, start.Add(test.newExpires))
-					if done || err != context.DeadlineExceeded {
-						t.Fatalf("CompareAndSwap = %v, %v", done, err)
-					}
-					<-time.After(time.Until(start.Add(5 * time.Second))) // both commits are over
-					if n := commits.Load(); n != 2 {
-						t.Errorf("%d commits, want the swap and its undoing", n)
-					}
-					if counter("key").Load() != changes {
-						t.Error("readers were told of a change")
-					}
-					want := map[string]string{}
-					if test.oldExpires > time.Hour {
-						want["key"] = test.old
-					}
-					if got := s.Peek("key"); got != want["key"] {
-						t.Errorf("in memory: %q, want %q", got, want["key"])
-					}
-					if got := valuesOnDisk(t, path, "key"); !maps.Equal(got, want) {
-						t.Errorf("on disk: %q, want %q", got, want)
-					}
-					<-time.After(time.Until(start.Add(2*time.Hour - time.Second)))
-					if got := valuesOnDisk(t, path, "key"); !maps.Equal(got, want) {
-						t.Errorf("before the old expiry: %q, want %q", got, want)
-					}
-					<-time.After(2 * time.Second)
-					if got := valuesOnDisk(t, path, "key"); len(got) != 0 {
-						t.Errorf("after the old expiry: %q", got)
-					}
-					slowly(s, 0)
-					mustSwap(t, s, "key", "", "3", inAnHour())
-				})
+				synctest.Test(t, func(t *testing.T) { test.run(t, deadline) })
 			})
 		}
 	}
 }
 
-// TestSlowWriteOfABatch undoes one swap of a batch. The others get the answers they would have got without it.
+func (test slowWrite) run(t *testing.T, deadline func() (context.Context, context.CancelFunc)) {
+	path := file(t)
+	s := open(t, path)
+	start := time.Now()
+	if test.old != "" {
+		mustSwap(t, s, "key", "", test.old, start.Add(test.oldExpires))
+	}
+	commits := slowly(s, 2*time.Second)
+	_, counter := s.Changes()
+	before := counter("key").Load()
+	ctx, cancel := deadline()
+	defer cancel()
+	done, err := s.CompareAndSwap(ctx, "key", test.old, test.new, start.Add(test.newExpires))
+	if done || err != context.DeadlineExceeded {
+		t.Fatalf("CompareAndSwap = %v, %v, want the deadline error", done, err)
+	}
+	<-time.After(time.Until(start.Add(5 * time.Second))) // both commits are complete
+	if n := commits.Load(); n != 2 {
+		t.Errorf("%d commits, want one for the swap and one to undo it", n)
+	}
+	if counter("key").Load() != before {
+		t.Error("the change counter moved although no change became visible")
+	}
+	want := map[string]string{}
+	if test.oldExpires > time.Hour {
+		want["key"] = test.old
+	}
+	if got := s.Peek("key"); got != want["key"] {
+		t.Errorf("in memory: %q, want %q", got, want["key"])
+	}
+	if got := valuesOnDisk(t, path, "key"); !maps.Equal(got, want) {
+		t.Errorf("on disk: %q, want %q", got, want)
+	}
+	<-time.After(time.Until(start.Add(2*time.Hour - time.Second)))
+	if got := valuesOnDisk(t, path, "key"); !maps.Equal(got, want) {
+		t.Errorf("on disk, before the old expiry: %q, want %q", got, want)
+	}
+	<-time.After(2 * time.Second)
+	if got := valuesOnDisk(t, path, "key"); len(got) != 0 {
+		t.Errorf("on disk, after the old expiry: %q, want nothing", got)
+	}
+	slowly(s, 0)
+	mustSwap(t, s, "key", "", "3", inAnHour())
+}
+
+// TestSlowWriteOfABatch undoes one swap of a batch. The others must get the same answers as without it.
 func TestSlowWriteOfABatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := file(t)
@@ -190,9 +188,9 @@ func TestSlowWriteOfABatch(t *testing.T) {
 		var commits atomic.Int32
 		s.SetCommit(func(commit func() error) error {
 			switch n := commits.Add(1); n {
-			case 3: // the undoing
+			case 3: // the commit that undoes the late swap
 				if got := s.Peek("other"); got != "1" {
-					t.Errorf("a swap of another key waits for the undoing: %q", got)
+					t.Errorf("a swap of another key waits until the late swap is undone: %q", got)
 				}
 				fallthrough
 			default:
@@ -212,21 +210,21 @@ func TestSlowWriteOfABatch(t *testing.T) {
 					t.Errorf("CompareAndSwap(%q, %q, %q) = %v, %v, want %v, %v", key, old, new, done, err, want, wantErr)
 				}
 			})
-			synctest.Wait() // so that the swaps queue in this order
+			synctest.Wait() // so that the swaps are queued in this order
 		}
 		never := context.Background()
 		swap(never, "first", "", "1", true, nil) // keeps the disk busy while the batch gathers
-		swap(freeze(3*time.Second), "key", "0", "late", false, context.DeadlineExceeded)
+		swap(silent(3*time.Second), "key", "0", "late", false, context.DeadlineExceeded)
 		swap(never, "key", "late", "after late", false, nil)
 		swap(never, "key", "0", "in time", true, nil)
 		swap(never, "key", "in time", "last", true, nil)
 		swap(never, "key", "late", "another", false, nil)
 		swap(never, "other", "", "1", true, nil)
-		swap(freeze(3*time.Second), "other", "another", "2", false, nil)
-		swap(freeze(3*time.Second), "lost", "another", "1", false, nil)
+		swap(silent(3*time.Second), "other", "another", "2", false, nil)
+		swap(silent(3*time.Second), "lost", "another", "1", false, nil)
 		wg.Wait()
 		if n := commits.Load(); n != 4 {
-			t.Errorf("%d commits, want 4: the first swap, the batch, its undoing, the rest", n)
+			t.Errorf("%d commits, want 4: the first swap, the batch, the late swap undone, the rest", n)
 		}
 		want := map[string]string{"first": "1", "key": "last", "other": "1"}
 		if got := contents(s, map[string]string{"first": "", "key": "", "other": "", "lost": ""}); !maps.Equal(got, want) {
@@ -238,8 +236,8 @@ func TestSlowWriteOfABatch(t *testing.T) {
 	})
 }
 
-// TestUndoFails has the disk fail when a late swap is written back. The file and memory disagree, so no swap may
-// follow.
+// TestUndoFails makes the disk fail when a late swap is undone. The file and the memory disagree, so further swaps must
+// fail.
 func TestUndoFails(t *testing.T) {
 	for name, commitFirst := range map[string]bool{"before the commit": false, "after the commit": true} {
 		t.Run(name, func(t *testing.T) {
@@ -259,9 +257,9 @@ func TestUndoFails(t *testing.T) {
 					}
 					return diskError
 				})
-				done, err := s.CompareAndSwap(freeze(time.Second), "key", "1", "2", inAnHour())
+				done, err := s.CompareAndSwap(silent(time.Second), "key", "1", "2", inAnHour())
 				if done || !errors.Is(err, diskError) {
-					t.Errorf("CompareAndSwap = %v, %v, want the disk's error", done, err)
+					t.Errorf("CompareAndSwap = %v, %v, want the disk error", done, err)
 				}
 				s.SetCommit(func(commit func() error) error { return commit() })
 				for _, key := range []string{"key", "other"} {
@@ -281,8 +279,8 @@ func TestUndoFails(t *testing.T) {
 	}
 }
 
-// TestCanceledDuringTheWrite cancels a swap during its commit. Only deadlines undo: clients that hang up must not
-// cost the others a second commit.
+// TestCanceledDuringTheWrite cancels a swap during its commit. Only a deadline undoes a swap: a client that hangs up must
+// not cost the other clients a second commit.
 func TestCanceledDuringTheWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, file(t))
@@ -291,14 +289,14 @@ func TestCanceledDuringTheWrite(t *testing.T) {
 		time.AfterFunc(time.Second, cancel)
 		start := time.Now()
 		if done, err := s.CompareAndSwap(ctx, "key", "", "1", inAnHour()); done || err != context.Canceled {
-			t.Errorf("CompareAndSwap = %v, %v", done, err)
+			t.Errorf("CompareAndSwap = %v, %v, want context.Canceled", done, err)
 		}
 		if took := time.Since(start); took != time.Second {
-			t.Errorf("the canceled call took %v", took)
+			t.Errorf("the call took %v, but was canceled after 1 s", took)
 		}
 		<-time.After(2 * time.Second)
 		if got := s.Peek("key"); got != "1" {
-			t.Errorf("key = %q after the commit", got)
+			t.Errorf("key = %q after the commit, want 1", got)
 		}
 		if n := commits.Load(); n != 1 {
 			t.Errorf("%d commits, want 1", n)
@@ -306,7 +304,7 @@ func TestCanceledDuringTheWrite(t *testing.T) {
 	})
 }
 
-// brink is a context whose deadline passes right after it was checked for the last time.
+// brink is a context whose deadline passes right after the last check.
 type brink struct {
 	context.Context
 	armed    atomic.Bool
@@ -319,7 +317,7 @@ func (b *brink) Done() <-chan struct{} { return b.done }
 func (b *brink) Err() error {
 	if b.armed.Swap(false) {
 		close(b.done)
-		select { // the caller wakes up, and may not return before the swap is answered
+		select { // the caller wakes up, but must not return before the swap is answered
 		case <-b.returned:
 		case <-time.After(20 * time.Millisecond):
 		}
@@ -333,7 +331,7 @@ func (b *brink) Err() error {
 	}
 }
 
-// TestDeadlineOnTheBrink has the deadline pass between the store's last check and its answer. The caller must not
+// TestDeadlineOnTheBrink lets the deadline pass between the last check of the store and its answer. The caller must not
 // get an error for a swap that is visible.
 func TestDeadlineOnTheBrink(t *testing.T) {
 	s := open(t, file(t))
@@ -350,79 +348,95 @@ func TestDeadlineOnTheBrink(t *testing.T) {
 	}
 }
 
-// TestDeadlinesAgree runs swaps with random deadlines on a slow disk. Those answered true form a chain from absent to
-// the final value, in memory and on disk. No swap answered with its deadline is part of it.
+// TestDeadlinesAgree runs swaps with random deadlines on a slow disk. The swaps answered true must form a chain from absent
+// to the final value, in memory and on disk. No swap that missed its deadline may be part of it.
 func TestDeadlinesAgree(t *testing.T) {
 	var won, late int
-	for seed := range uint64(10) {
+	for seed := range uint64(rounds(10, 3)) {
 		synctest.Test(t, func(t *testing.T) {
-			path := file(t)
-			s := open(t, path)
-			var mu sync.Mutex // for rnd and next
-			rnd := rand.New(rand.NewPCG(seed, 0))
-			random := func(d time.Duration) time.Duration {
-				mu.Lock()
-				defer mu.Unlock()
-				return time.Duration(rnd.Int64N(int64(d)))
-			}
-			s.SetCommit(func(commit func() error) error {
-				<-time.After(random(500 * time.Millisecond))
-				err := commit()
-				<-time.After(random(500 * time.Millisecond))
-				return err
-			})
-			keys := []string{"a", "b", "c"}
-			next := map[string]map[string]string{"a": {}, "b": {}, "c": {}} // from the old to the new value
-			var wg sync.WaitGroup
-			for g := range 12 {
-				wg.Go(func() {
-					for i := range 20 {
-						key := keys[(g+i)%len(keys)]
-						old, new := s.Peek(key), fmt.Sprint(g, " ", i)
-						ctx, cancel := context.WithTimeout(context.Background(), random(2*time.Second))
-						if g%2 == 0 {
-							ctx = freeze(random(2 * time.Second))
-						}
-						done, err := s.CompareAndSwap(ctx, key, old, new, inAnHour())
-						cancel()
-						mu.Lock()
-						switch {
-						case done && err == nil && next[key][old] == "":
-							next[key][old] = new
-							won++
-						case done:
-							t.Errorf("%q was swapped from %q to %q and to %q: %v", key, old, next[key][old], new, err)
-						case err == context.DeadlineExceeded:
-							late++
-						case err != nil:
-							t.Error(err)
-						}
-						mu.Unlock()
-					}
-				})
-			}
-			wg.Wait()
-			closeStore(t, s)
-			onDisk := valuesOnDisk(t, path, keys...)
-			for key, swaps := range next {
-				value, n := "", 0
-				for ; swaps[value] != ""; n++ {
-					value = swaps[value]
-				}
-				if got := s.Peek(key); got != value || onDisk[key] != value || n != len(swaps) {
-					t.Errorf("seed %d: %q = %q in memory and %q on disk, but the %d of %d swaps that follow each other end in %q",
-						seed, key, got, onDisk[key], n, len(swaps), value)
-				}
-			}
+			r := randomSwaps{rnd: rand.New(rand.NewPCG(seed, 0))}
+			r.run(t)
+			won, late = won+r.won, late+r.late
 		})
 	}
 	t.Logf("%d swaps won, %d were late", won, late)
 	if won < 50 || late < 50 {
-		t.Error("too few to tell anything")
+		t.Error("too few swaps won or were late for the test to be meaningful")
 	}
 }
 
-// TestLateOnesDoNotStopOthers has a disk that takes longer than the deadline of some, again and again.
+type randomSwaps struct {
+	mu        sync.Mutex
+	rnd       *rand.Rand
+	next      map[string]map[string]string // for each key, from the old to the new value
+	won, late int
+}
+
+func (r *randomSwaps) duration(below time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Duration(r.rnd.Int64N(int64(below)))
+}
+
+func (r *randomSwaps) run(t *testing.T) {
+	path := file(t)
+	s := open(t, path)
+	s.SetCommit(func(commit func() error) error {
+		<-time.After(r.duration(500 * time.Millisecond))
+		err := commit()
+		<-time.After(r.duration(500 * time.Millisecond))
+		return err
+	})
+	keys := []string{"a", "b", "c"}
+	r.next = map[string]map[string]string{"a": {}, "b": {}, "c": {}}
+	var wg sync.WaitGroup
+	for g := range 12 {
+		wg.Go(func() {
+			for i := range 20 {
+				ctx, cancel := context.WithTimeout(context.Background(), r.duration(2*time.Second))
+				if g%2 == 0 {
+					ctx = silent(r.duration(2 * time.Second))
+				}
+				r.swap(ctx, t, s, keys[(g+i)%len(keys)], fmt.Sprint(g, " ", i))
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	closeStore(t, s)
+	onDisk := valuesOnDisk(t, path, keys...)
+	for key, swaps := range r.next {
+		value, n := "", 0
+		for ; swaps[value] != ""; n++ {
+			value = swaps[value]
+		}
+		if got := s.Peek(key); got != value || onDisk[key] != value || n != len(swaps) {
+			t.Errorf("%q = %q in memory and %q on disk; %d of %d swaps follow each other and end in %q",
+				key, got, onDisk[key], n, len(swaps), value)
+		}
+	}
+}
+
+// swap swaps a key from its current value, and records the outcome.
+func (r *randomSwaps) swap(ctx context.Context, t *testing.T, s *boltstore.Store, key, new string) {
+	old := s.Peek(key)
+	done, err := s.CompareAndSwap(ctx, key, old, new, inAnHour())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case done && err == nil && r.next[key][old] == "":
+		r.next[key][old] = new
+		r.won++
+	case done:
+		t.Errorf("%q was swapped from %q to %q and to %q: %v", key, old, r.next[key][old], new, err)
+	case err == context.DeadlineExceeded:
+		r.late++
+	case err != nil:
+		t.Error(err)
+	}
+}
+
+// TestLateOnesDoNotStopOthers runs swaps on a disk that is too slow for the deadlines of half of them.
 func TestLateOnesDoNotStopOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, file(t))

@@ -20,12 +20,12 @@ import (
 
 func TestChangesTellsTheStoreFromAnEmbedder(t *testing.T) {
 	s := open(t, file(t))
-	embedding := struct{ *boltstore.Store }{s}
+	embedder := struct{ *boltstore.Store }{s}
 	if self, _ := s.Changes(); self != any(s) {
-		t.Error("self is not the store")
+		t.Error("the self of Changes is not the store")
 	}
-	if self, _ := embedding.Changes(); self == any(embedding) {
-		t.Error("self is the struct that embeds the store")
+	if self, _ := embedder.Changes(); self == any(embedder) {
+		t.Error("the self of Changes is the struct that embeds the store")
 	}
 }
 
@@ -40,27 +40,27 @@ func TestOpenExisting(t *testing.T) {
 	}
 	defer s.Close()
 	if got := s.Peek("key"); got != "value" {
-		t.Errorf("key = %q", got)
+		t.Errorf("key = %q, want value", got)
 	}
 	mustSwap(t, s, "key", "value", "2", inAnHour())
 }
 
-// TestOpenExistingMissing is a deployment whose volume is not mounted.
+// TestOpenExistingMissing simulates a deployment whose volume is not mounted.
 func TestOpenExistingMissing(t *testing.T) {
 	dir := t.TempDir()
 	dangling := filepath.Join(dir, "link")
 	if err := os.Symlink(filepath.Join(dir, "target"), dangling); err != nil {
-		t.Logf("without a symbolic link: %v", err)
+		t.Logf("symbolic links are not tested: %v", err)
 		dangling = filepath.Join(dir, "no link")
 	}
 	before, _ := os.ReadDir(dir)
 	for name, open := range map[string]func(path string) error{
-		"never there": func(path string) error {
+		"missing": func(path string) error {
 			_, err := boltstore.OpenExisting(path)
 			return err
 		},
-		"gone before it was checked": func(path string) error { return boltstore.OpenVanished(path, true) },
-		"gone after it was checked":  func(path string) error { return boltstore.OpenVanished(path, false) },
+		"removed before it was verified": func(path string) error { return boltstore.OpenVanished(path, true) },
+		"removed after it was verified":  func(path string) error { return boltstore.OpenVanished(path, false) },
 	} {
 		for _, path := range []string{
 			filepath.Join(dir, "blacklist.db"),
@@ -78,7 +78,7 @@ func TestOpenExistingMissing(t *testing.T) {
 	}
 }
 
-// TestOpenExistingRefuses has files that bbolt would turn into a new database, or wait for.
+// TestOpenExistingRefuses opens files that bbolt would turn into a new database, or that would make it wait.
 func TestOpenExistingRefuses(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
@@ -89,13 +89,13 @@ func TestOpenExistingRefuses(t *testing.T) {
 		s, err := boltstore.OpenExisting(path)
 		if err == nil {
 			s.Close()
-			t.Errorf("%s opens", path)
+			t.Errorf("%s opens as a blacklist", path)
 		} else if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
 		for _, readOnly := range []bool{true, false} {
 			if err := boltstore.OpenVanished(path, readOnly); err == nil {
-				t.Errorf("%s opens, having changed since it was found", path)
+				t.Errorf("%s opens although it was exchanged after it was found", path)
 			}
 		}
 	}
@@ -104,10 +104,10 @@ func TestOpenExistingRefuses(t *testing.T) {
 	}
 }
 
-// TestOpenAfterExpiry opens a file with expired records among live ones. Time stands still right after Open, so
-// no sweeper can hide what Open leaves behind.
+// TestOpenAfterExpiry opens a file with expired records among live ones. The clock of the bubble stands still right after
+// Open, so the sweeper cannot correct what Open leaves behind.
 func TestOpenAfterExpiry(t *testing.T) {
-	const expired = 10_000 // more than the sweeper takes in one step
+	const expired = 10_000 // more than the sweeper scans in one step
 	for _, live := range []int{0, 1, 5000} {
 		synctest.Test(t, func(t *testing.T) {
 			path := file(t)
@@ -124,26 +124,11 @@ func TestOpenAfterExpiry(t *testing.T) {
 			<-time.After(time.Hour)
 
 			s = open(t, path)
-			if got := s.Len(); got != live {
-				t.Errorf("%d records in memory, want %d", got, live)
-			}
-			for i := range expired {
-				if got := s.Peek("record " + strconv.Itoa(i)); got != "" {
-					t.Fatalf("expired record %d is %q", i, got)
-				}
-			}
-			if n := recordsInFile(t, copyOf(t, path)); n != live {
-				t.Errorf("%d records in the file, want %d", n, live)
-			}
-			for key, old := range map[string]string{"record 1": "old", "record 2": "another"} {
-				if done, err := s.CompareAndSwap(context.Background(), key, old, "new", inAnHour()); done || err != nil {
-					t.Errorf("swap of an expired record = %v, %v", done, err)
-				}
-			}
+			checkOnlyLive(t, s, path, expired, live)
 			mustSwap(t, s, "record 1", "", "new", inAnHour())
 			closeStore(t, s)
 
-			s = open(t, path) // which compares the tally with the records
+			s = open(t, path) // compares the tally with the records
 			if got := s.Len(); got != live+1 {
 				t.Errorf("%d records after the second opening, want %d", got, live+1)
 			}
@@ -159,9 +144,9 @@ func TestOpenAfterExpiry(t *testing.T) {
 			if got := s.Peek("record 1") + s.Peek("record 0 live"); got != "" {
 				t.Errorf("after their expiry the records are %q", got)
 			}
-			<-time.After(25 * time.Minute) // the sweeper is not confused either
+			<-time.After(25 * time.Minute) // two rounds of the sweeper
 			if n := recordsInFile(t, copyOf(t, path)); n != 0 {
-				t.Errorf("%d records in the file at last", n)
+				t.Errorf("the sweeper has left %d records in the file", n)
 			}
 			closeStore(t, s)
 			closeStore(t, open(t, path))
@@ -169,7 +154,28 @@ func TestOpenAfterExpiry(t *testing.T) {
 	}
 }
 
-// TestSweepKeepsRenewed sweeps a file with records that expired and came back.
+// checkOnlyLive checks that a store that was just opened has none of the expired records of TestOpenAfterExpiry.
+func checkOnlyLive(t *testing.T, s *boltstore.Store, path string, expired, live int) {
+	t.Helper()
+	if got := s.Len(); got != live {
+		t.Errorf("%d records in memory, want %d", got, live)
+	}
+	for i := range expired {
+		if got := s.Peek("record " + strconv.Itoa(i)); got != "" {
+			t.Fatalf("expired record %d is %q", i, got)
+		}
+	}
+	if n := recordsInFile(t, copyOf(t, path)); n != live {
+		t.Errorf("%d records in the file, want %d", n, live)
+	}
+	for key, old := range map[string]string{"record 1": "old", "record 2": "another"} {
+		if done, err := s.CompareAndSwap(context.Background(), key, old, "new", inAnHour()); done || err != nil {
+			t.Errorf("swap of an expired record = %v, %v", done, err)
+		}
+	}
+}
+
+// TestSweepKeepsRenewed sweeps a file with records that expired and were set again.
 func TestSweepKeepsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := file(t)
@@ -183,20 +189,20 @@ func TestSweepKeepsRenewed(t *testing.T) {
 		closeStore(t, s)
 		s = open(t, path)
 		if got := s.Len(); got != 100 || s.Peek("record 7") != "2" {
-			t.Errorf("%d records; one is %q", got, s.Peek("record 7"))
+			t.Errorf("%d records, want 100; record 7 is %q, want 2", got, s.Peek("record 7"))
 		}
 	})
 }
 
-// TestHealthyFiles opens the file again and again while records of all sizes come, change and expire. What bbolt writes
-// must never be taken for damage.
+// TestHealthyFiles opens a file repeatedly while records of all sizes are added, changed and expire. Open must never take
+// a file written by bbolt for a damaged one.
 func TestHealthyFiles(t *testing.T) {
 	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
 			path := file(t)
 			longest := []int{1, 30, 300, 5000}[seed]
-			for range 20 {
+			for range rounds(20, 8) {
 				s := open(t, path)
 				from, n := rnd.IntN(300), 1+rnd.IntN(300)
 				expires := time.Now().Add(time.Duration(rnd.IntN(200)) * time.Minute)
@@ -219,7 +225,7 @@ func TestHealthyFiles(t *testing.T) {
 	}
 }
 
-// TestSyncs wants everything synced: the data, the freelist, the size of the file.
+// TestSyncs checks that bbolt syncs everything: the data, the freelist and the size of the file.
 func TestSyncs(t *testing.T) {
 	path := file(t)
 	for _, opening := range []string{"new", "again"} {
@@ -235,14 +241,15 @@ func TestSyncs(t *testing.T) {
 	}
 }
 
-// TestSyncsDirectory wants the name of a new file synced before the file is set up. Until then the next Open does it.
+// TestSyncsDirectory checks that the name of a new file is synced before the file is set up. If that fails, the next Open
+// does it.
 func TestSyncsDirectory(t *testing.T) {
 	path := file(t)
 	diskError := errors.New("disk error")
 	for range 2 {
 		_, err := boltstore.OpenWithSync(path, func(func() error) error { return diskError })
 		if !errors.Is(err, diskError) || !strings.Contains(err.Error(), path) {
-			t.Errorf("without a synced name, Open returns %v", err)
+			t.Errorf("the directory cannot be synced, but Open returns %v", err)
 		}
 	}
 	synced := 0
@@ -250,7 +257,7 @@ func TestSyncsDirectory(t *testing.T) {
 		s, err := boltstore.OpenWithSync(path, func(sync func() error) error {
 			synced++
 			if n := bucketsInFile(t, copyOf(t, path)); n != 0 {
-				t.Errorf("%d buckets were made before the name was synced", n)
+				t.Errorf("%d buckets were created before the directory was synced", n)
 			}
 			return sync()
 		})
@@ -267,29 +274,29 @@ func TestSyncsDirectory(t *testing.T) {
 
 func TestSyncDirectory(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows syncs no directories")
+		t.Skip("Windows does not sync directories")
 	}
 	path := file(t)
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := boltstore.SyncDirectory(path); err != nil {
-		t.Errorf("a directory cannot be synced: %v", err)
+		t.Errorf("SyncDirectory: %v", err)
 	}
 	if err := boltstore.SyncDirectory(filepath.Join(path, "none")); err == nil {
-		t.Error("no error for a file that is not there")
+		t.Error("no error for a missing file")
 	}
 	if runtime.GOOS != "linux" {
 		return
 	}
-	if err := boltstore.SyncDirectory("/proc/self/status"); err == nil { // Linux refuses to sync /proc
-		t.Error("the directory is not synced, or its error is lost")
+	if err := boltstore.SyncDirectory("/proc/self/status"); err == nil { // Linux cannot sync /proc
+		t.Error("the directory is not synced, or the error is dropped")
 	}
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink("/proc/self/status", link); err != nil {
 		t.Fatal(err)
 	}
 	if err := boltstore.SyncDirectory(link); err == nil {
-		t.Error("the directory of a symbolic link is synced, not that of the file")
+		t.Error("the directory of the symbolic link is synced, not the directory of its target")
 	}
 }

@@ -1,5 +1,5 @@
 // Package boltstore provides a blacklist for a single machine. Reads come from memory. Every swap is written to a
-// bbolt file and synced to disk before it is answered.
+// bbolt file and synced to disk before CompareAndSwap returns.
 //
 // Open the file once and close it at the end:
 //
@@ -10,21 +10,22 @@
 // [Open] creates the file if it is missing. [OpenExisting] returns an error instead, so that a deployment whose
 // volume is not mounted does not start with an empty blacklist.
 //
-// Crashes. A swap that was answered true survives a kill of the process. It also survives a power failure, if the
-// disk keeps its promise to have written what was synced.
+// Crashes. A swap for which CompareAndSwap returned true survives a kill of the process. It also survives a power
+// failure, provided that the disk has written the data that it reported as synced.
 //
-// Readers. A swap is written, synced, put into memory, and answered, in this order. No reader sees a value that a
+// Readers. A swap is written, synced, put into memory, and answered, in this order. So no reader sees a value that a
 // crash could take back, and no reader sees the old value once the swap is answered.
 //
-// Deadlines. A swap takes effect before its context's deadline or never. If the disk is so slow that the deadline
-// passes during the write, the store writes the old record back and returns the context's error. There are two
+// Deadlines. A swap takes effect before the deadline of its context or never. If the disk is so slow that the deadline
+// passes during the write, the store writes the old record back and returns the error of the context. There are two
 // exceptions, and in both the swap is in the file and takes effect when the file is opened again: the process dies
 // before the old record is written back, or writing it back fails.
 //
 // Damage. Open refuses a file that is damaged, truncated, or not a blacklist of this package. It never treats such
-// a file as an empty blacklist. One file belongs to one process at a time; use store/redisstore for several
-// processes. A file restored from a backup lacks the latest revocations: replace the signing key, so that every
-// session starts anew.
+// a file as an empty blacklist. A file restored from a backup lacks the latest revocations: replace the signing key,
+// so that every user must log in again.
+//
+// Processes. Only one process can open a file at a time. Use package store/redisstore for several processes.
 package boltstore
 
 import (
@@ -46,7 +47,7 @@ const (
 	// batchSize bounds the number of swaps in one commit, and with it the time the first one waits for the others.
 	batchSize = 1024
 
-	// maxKey is one byte less than bbolt's limit, because each key is stored with a byte of our own in front.
+	// maxKey is one byte less than the limit of bbolt, because encodeKey puts a byte in front of each key.
 	maxKey = bolt.MaxKeySize - 1
 )
 
@@ -63,10 +64,11 @@ type Store struct {
 	stopped   chan struct{}
 
 	// publishing is held while swaps are checked for their deadline, put into memory and answered. A caller whose
-	// context has ended locks it before it gives up. So either it finds an answer, or the check finds its context.
+	// context has ended locks it before it gives up. So either the caller finds an answer, or the check finds that
+	// the context has ended.
 	publishing sync.Mutex
 
-	// The rest belongs to the goroutine that commits, the only one to touch the file.
+	// The fields below belong to the goroutine that commits. It is the only one that uses the file.
 
 	path          string
 	file          *os.File // the file under db
@@ -75,8 +77,8 @@ type Store struct {
 	syncDirectory func(path string) error
 	tally         tally
 	txid          int    // of the last commit
-	broken        error  // why nothing can be committed anymore
-	sweep         []byte // where the sweeper continues in the file
+	broken        error  // why no further commit is possible, or nil
+	sweep         []byte // the key at which the sweeper continues
 }
 
 // A swap is a CompareAndSwap on its way to the file.
@@ -84,7 +86,7 @@ type swap struct {
 	ctx             context.Context
 	key, old, value string
 	expires         time.Time
-	done            bool // whether the key had the old value
+	done            bool // the key had the old value
 	answer          chan answer
 }
 
@@ -117,30 +119,30 @@ func (s *Store) Peek(key string) string {
 	return s.memory.Peek(key)
 }
 
-// Changes is a contract with package middleware and not part of the public API: it may change at any time. It is the
-// same as that of store.Memory.
+// Changes is a contract with package middleware. It is not part of the public API and may change in any release. See
+// the method of store.Memory with the same name.
 func (s *Store) Changes() (self any, counter func(key string) *atomic.Uint64) {
-	return s, s.memory.Version
+	return s, s.memory.Counter
 }
 
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent). It returns
 // once the change is on disk and reports whether it was made. If expires is in the past, the key is absent
-// afterwards. A lifetime of more than a hundred years is cut to that. Keys have at most 32,767 bytes.
+// afterwards. A lifetime of more than a hundred years is shortened to that. A key can have up to 32,767 bytes.
 //
 // It returns an error if the commit fails, for instance because the disk is full, or if ctx ends first:
 //
 //   - After the deadline of ctx the swap has not been made and never will be. If the deadline passes while the disk
-//     is writing, the store writes the old record back before anyone sees the new one. If writing back fails too,
-//     or the process dies before, the swap takes effect when the file is opened again.
-//   - After ctx is canceled the outcome is unknown. A write that has begun goes on, and reads follow its outcome.
+//     is writing, the store writes the old record back before a reader can see the new one. If writing back fails
+//     too, or the process dies before, the swap takes effect when the file is opened again.
+//   - After ctx is canceled the outcome is unknown until the deadline. A write that has begun is completed.
 //   - After a disk error that leaves the file in doubt, every further swap fails until the store is opened again.
-//     Reads go on, and everything that was answered true stays in force.
+//     Reads still work, and every swap that was answered true stays in force.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if err := deadline.Ended(ctx); err != nil {
 		return false, err
 	}
 	if len(key) > maxKey {
-		return false, fmt.Errorf("boltstore: a key of %d bytes is too long", len(key))
+		return false, fmt.Errorf("boltstore: the key has %d bytes, more than the maximum of %d", len(key), maxKey)
 	}
 	sw := &swap{ctx: ctx, key: key, old: old, value: new, expires: expires, answer: make(chan answer, 1)}
 	select {
@@ -150,7 +152,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	case <-s.closing:
 		return false, errClosed
 	}
-	select { // a swap that was accepted is always answered, even while closing
+	select { // run answers every swap that it has accepted, even if the store is closed meanwhile
 	case a := <-sw.answer:
 		return a.done, a.err
 	case <-ctx.Done():
@@ -165,7 +167,8 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	}
 }
 
-// late reports whether the deadline of the context has passed.
+// late reports whether the deadline of the context has passed. Unlike deadline.Ended it ignores cancellation: a client
+// that hangs up during the write must not cost the other clients a second commit.
 func late(ctx context.Context) bool {
 	deadline, ok := ctx.Deadline()
 	return ok && !time.Now().Before(deadline) || errors.Is(ctx.Err(), context.DeadlineExceeded)
@@ -207,6 +210,7 @@ func (s *Store) run() {
 	}
 }
 
+// gather adds to first the swaps that are waiting, so that they share a commit.
 func (s *Store) gather(first *swap) []*swap {
 	batch := []*swap{first}
 	for len(batch) < batchSize {
@@ -227,8 +231,8 @@ func (s *Store) commit(batch []*swap) {
 	}
 }
 
-// commitOnce writes a batch in one transaction and answers its swaps. It returns those that have to be decided
-// again, because a swap of the same key was undone.
+// commitOnce writes a batch in one transaction and answers its swaps. If a swap is undone because it was late, commitOnce
+// returns the swaps of the same key, which have to be decided again.
 func (s *Store) commitOnce(batch []*swap) (again []*swap) {
 	changes, waiting := s.decide(batch)
 	if len(waiting) == 0 {
@@ -254,8 +258,8 @@ func (s *Store) commitOnce(batch []*swap) (again []*swap) {
 	return again
 }
 
-// decide decides each swap by what the swaps before it leave behind. A swap whose answer depends on the batch waits
-// until the batch is on disk. The others are answered here.
+// decide decides for each swap whether its key has the old value, given the swaps before it in the batch. It answers the
+// swaps that have lost regardless of the batch, and returns the others, which wait until the batch is on disk.
 func (s *Store) decide(batch []*swap) (changes map[string]change, waiting []*swap) {
 	changes = make(map[string]change, len(batch))
 	for _, sw := range batch {
@@ -282,8 +286,8 @@ func (s *Store) decide(batch []*swap) (changes map[string]change, waiting []*swa
 }
 
 // publish puts the changes into memory and answers their swaps. It leaves out each key with a swap whose deadline
-// has passed meanwhile. For these keys it returns the records to write back, and the swaps to decide again: the late
-// ones will then get their error, and the others an answer as if there had been no late ones.
+// has passed meanwhile. For these keys it returns the records to write back and the swaps to decide again. In the second
+// round the late swaps get the error of their context, and the others the same answer as if there had been no late ones.
 func (s *Store) publish(changes, before map[string]change, waiting []*swap) (undo map[string]change, again []*swap) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
@@ -308,6 +312,7 @@ func (s *Store) publish(changes, before map[string]change, waiting []*swap) (und
 	return undo, again
 }
 
+// fail answers the swaps with an error.
 func fail(swaps []*swap, err error) {
 	for _, sw := range swaps {
 		sw.answer <- answer{err: err}

@@ -26,6 +26,15 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// rounds returns full if GINREFRESH_FULL is set, as in the gate, and else short.
+func rounds(full, short int) int {
+	if os.Getenv("GINREFRESH_FULL") != "" {
+		return full
+	}
+	return short
+}
+
+// file returns the path of a file that does not exist yet.
 func file(t testing.TB) string {
 	return filepath.Join(t.TempDir(), "blacklist.db")
 }
@@ -57,7 +66,7 @@ func mustSwap(t testing.TB, s *boltstore.Store, key, old, new string, expires ti
 	}
 }
 
-// fill swaps n keys from absent to value, many at once so that they share commits.
+// fill swaps n keys from absent to value, many at the same time so that they share commits.
 func fill(t testing.TB, s *boltstore.Store, prefix string, n int, value string, expires time.Time) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -75,7 +84,7 @@ func fill(t testing.TB, s *boltstore.Store, prefix string, n int, value string, 
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Store { return open(t, file(t)) })
+	storetest.RunInBubble(t, func(t *testing.T) storetest.Store { return open(t, file(t)) })
 }
 
 func TestPeekDoesNotAllocate(t *testing.T) {
@@ -94,16 +103,16 @@ func TestReopen(t *testing.T) {
 		mustSwap(t, s, "an hour", "", "1", inAnHour())
 		mustSwap(t, s, "two hours", "", "1", inAnHour())
 		mustSwap(t, s, "two hours", "1", "2", time.Now().Add(2*time.Hour))
-		mustSwap(t, s, "for ever", "", "3", time.Unix(1<<55, 0))
+		mustSwap(t, s, "forever", "", "3", time.Unix(1<<55, 0))
 		mustSwap(t, s, "gone", "", "4", inAnHour())
 		mustSwap(t, s, "gone", "4", "5", time.Time{})
 		if done, err := s.CompareAndSwap(context.Background(), "an hour", "2", "3", inAnHour()); done || err != nil {
-			t.Errorf("swap of a wrong old value = %v, %v", done, err)
+			t.Errorf("a swap from a wrong old value = %v, %v", done, err)
 		}
 		for hour, want := range []map[string]string{
-			{"": "empty key", "an hour": "1", "two hours": "2", "for ever": "3", "gone": ""},
-			{"": "", "an hour": "", "two hours": "2", "for ever": "3", "gone": ""},
-			{"": "", "an hour": "", "two hours": "", "for ever": "3", "gone": ""},
+			{"": "empty key", "an hour": "1", "two hours": "2", "forever": "3", "gone": ""},
+			{"": "", "an hour": "", "two hours": "2", "forever": "3", "gone": ""},
+			{"": "", "an hour": "", "two hours": "", "forever": "3", "gone": ""},
 		} {
 			for range 2 {
 				for key, value := range want {
@@ -128,14 +137,15 @@ func TestClosed(t *testing.T) {
 	closeStore(t, s)
 	closeStore(t, s)
 	if _, err := s.Get(context.Background(), "key"); err == nil {
-		t.Error("Get of a closed store returns no error")
+		t.Error("Get returns no error although the store is closed")
 	}
 	if done, err := s.CompareAndSwap(context.Background(), "key", "value", "2", inAnHour()); done || err == nil {
-		t.Errorf("CompareAndSwap of a closed store = %v, %v", done, err)
+		t.Errorf("CompareAndSwap = %v, %v although the store is closed", done, err)
 	}
 }
 
-// TestCloseUnderLoad closes amid swaps: each of them is answered, and what was answered true is in the file.
+// TestCloseUnderLoad closes the store during swaps. Each swap must be answered, and those that were answered true must be
+// in the file.
 func TestCloseUnderLoad(t *testing.T) {
 	path := file(t)
 	s := open(t, path)
@@ -173,11 +183,12 @@ func TestKeyTooLong(t *testing.T) {
 	mustSwap(t, s, strings.Repeat("k", bolt.MaxKeySize-1), "", "value", inAnHour())
 	_, err := s.CompareAndSwap(context.Background(), strings.Repeat("k", bolt.MaxKeySize), "", "value", inAnHour())
 	if err == nil {
-		t.Error("no error for a key that bbolt cannot hold")
+		t.Error("no error for a key that is too long for bbolt")
 	}
 }
 
-// TestFullDisk lets commits fail for want of space: an error each, and memory and disk stay the same.
+// TestFullDisk makes commits fail because the disk is full. Each swap must return an error and change neither memory nor
+// file.
 func TestFullDisk(t *testing.T) {
 	path := file(t)
 	s := open(t, path)
@@ -195,10 +206,10 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	if got := s.Peek(failed); got != "" {
-		t.Errorf("a swap that failed is visible: %.20q", got)
+		t.Errorf("a failed swap is visible: %.20q", got)
 	}
 	if got := s.Peek("key"); got != "before" {
-		t.Errorf("key = %q on a full disk", got)
+		t.Errorf("key = %q on a full disk, want before", got)
 	}
 	s.SetMaxSize(0)
 	mustSwap(t, s, failed, "", "after", inAnHour())
@@ -211,7 +222,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestFailedBatch has a commit fail that many wait for, some of whom would have lost.
+// TestFailedBatch makes a commit fail that many swaps wait for. Some of them would have lost.
 func TestFailedBatch(t *testing.T) {
 	s := open(t, file(t))
 	mustSwap(t, s, "key", "", "0", inAnHour())
@@ -225,19 +236,19 @@ func TestFailedBatch(t *testing.T) {
 		wg.Go(func() {
 			done, err := s.CompareAndSwap(context.Background(), "key", "0", "1", inAnHour())
 			if done || !errors.Is(err, diskError) {
-				t.Errorf("CompareAndSwap = %v, %v, want the disk's error", done, err)
+				t.Errorf("CompareAndSwap = %v, %v, want the disk error", done, err)
 			}
 		})
 	}
 	wg.Wait()
 	if got := s.Peek("key"); got != "0" {
-		t.Errorf("key = %q after failed swaps", got)
+		t.Errorf("key = %q after failed swaps, want 0", got)
 	}
 	s.SetCommit(func(commit func() error) error { return commit() })
 	mustSwap(t, s, "key", "0", "2", inAnHour())
 }
 
-// TestFileInDoubt has the sync of the file's new root fail: nothing may be built on it.
+// TestFileInDoubt makes the sync of the new root of the file fail. No later commit may build on that root.
 func TestFileInDoubt(t *testing.T) {
 	for name, failure := range map[string]func(error) error{
 		"error": func(err error) error { return err },
@@ -269,8 +280,8 @@ func TestFileInDoubt(t *testing.T) {
 	}
 }
 
-// TestHungDisk has a disk that does not answer. Requests give up at their deadline, and their swaps are not made when
-// the disk comes back.
+// TestHungDisk simulates a disk that hangs. Calls must return at their deadline, and their swaps must not be made when the
+// disk recovers.
 func TestHungDisk(t *testing.T) {
 	s := open(t, file(t))
 	mustSwap(t, s, "key", "", "1", inAnHour())
@@ -289,26 +300,26 @@ func TestHungDisk(t *testing.T) {
 		<-hung
 		done, err := s.CompareAndSwap(ctx, "queued", "", "1", inAnHour())
 		if done || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a queued swap = %v, %v", done, err)
+			t.Errorf("a queued swap = %v, %v, want the deadline error", done, err)
 		}
 	})
 	if done, err := s.CompareAndSwap(ctx, "key", "1", "2", inAnHour()); done || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a hung swap = %v, %v", done, err)
+		t.Errorf("a swap on a hung disk = %v, %v, want the deadline error", done, err)
 	}
 	wg.Wait()
 	if took := time.Since(start); took > 500*time.Millisecond {
 		t.Errorf("with a deadline of 50 ms the swaps took %v", took)
 	}
 	if got := s.Peek("key"); got != "1" {
-		t.Errorf("what is not on the disk is visible: %q", got)
+		t.Errorf("a value is visible that is not on the disk: %q", got)
 	}
 	close(resume)
-	mustSwap(t, s, "next", "", "1", inAnHour()) // comes after the hung commit
+	mustSwap(t, s, "next", "", "1", inAnHour()) // follows the hung commit
 	if got := s.Peek("key"); got != "1" {
-		t.Errorf("after the disk came back: %q", got)
+		t.Errorf("after the disk has recovered, key = %q, want 1", got)
 	}
 	if got := s.Peek("queued"); got != "" {
-		t.Errorf("a swap that was given up in the queue was made: %q", got)
+		t.Errorf("a swap was made after its deadline had passed in the queue: %q", got)
 	}
 }
 
@@ -344,7 +355,7 @@ func bucketsInFile(t *testing.T, path string) (n int) {
 	return n
 }
 
-// TestFileForgetsExpired is R13 for the file: expired records leave it while the store is open, and on opening.
+// TestFileForgetsExpired proves R13 for the file: expired records are deleted while the store is open, and by Open.
 func TestFileForgetsExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := file(t)
@@ -368,7 +379,7 @@ func TestFileForgetsExpired(t *testing.T) {
 	})
 }
 
-// TestFileDoesNotGrow lets generation after generation of sessions come and go.
+// TestFileDoesNotGrow stores eight generations of sessions, each after the one before has expired.
 func TestFileDoesNotGrow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := file(t)

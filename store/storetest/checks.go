@@ -13,9 +13,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline/deadlinetest"
 )
 
-// tb is the part of testing.TB that a check needs, so that the tests of this package can watch a check fail.
+// tb is the part of testing.TB that a check needs. The tests of this package implement it to see a check fail.
 type tb interface {
 	Helper()
 	Errorf(format string, args ...any)
@@ -43,13 +45,13 @@ var checks = []struct {
 	{"ended context", checkEndedContext},
 	{"passed deadline", checkPassedDeadline},
 	{"self", checkSelf},
-	{"changes", checkChanges},
+	{"change counter", checkCounter},
 }
 
-// patience bounds every single call and every wait for something that must happen.
-var patience = 10 * time.Second
+// patience is the time limit for each call and for each event that must happen.
+const patience = 10 * time.Second
 
-// tester calls a store and fails the test where a call does.
+// A tester calls a store and fails the test if a call fails.
 type tester struct {
 	tb
 	store  Store
@@ -62,6 +64,7 @@ func newTester(t tb, s Store) tester {
 
 func inAnHour() time.Time { return time.Now().Add(time.Hour) }
 
+// get calls Get and fails the test if it returns an error or the wrong number of values.
 func (t tester) get(keys ...string) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -76,19 +79,20 @@ func (t tester) get(keys ...string) []string {
 	return values
 }
 
-// want checks a key's value, with Get and, if the guards use it, with Peek.
+// want checks the value of a key, with Get and, if the guards would call it, with Peek.
 func (t tester) want(key, want string) {
 	t.Helper()
 	if got := t.get(key)[0]; got != want {
 		t.Fatalf("Get(%.100q) = %.100q, want %.100q", key, got, want)
 	}
-	if peek, _ := localReads(t.store); peek != nil {
-		if got := peek(key); got != want {
-			t.Fatalf("Peek(%.100q) = %.100q, but Get says %.100q", key, got, want)
+	if p := peekerOf(t.store); p != nil {
+		if got := p.Peek(key); got != want {
+			t.Fatalf("Peek(%.100q) = %.100q, but Get returns %.100q", key, got, want)
 		}
 	}
 }
 
+// swap calls CompareAndSwap and fails the test if it returns an error.
 func (t tester) swap(key, old, new string, expires time.Time) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -114,27 +118,29 @@ func (t tester) mustNotSwap(key, old, new string, expires time.Time) {
 	}
 }
 
-// until polls until ok, and fails the test if that takes too long.
+// until polls until ok returns true, and fails the test if that takes too long.
 func (t tester) until(what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not so after %v", what, patience)
+			t.Fatalf("%s: still not the case after %v", what, patience)
 		}
 	}
 }
 
+// checkAbsent requires that Get returns "" and no error for an absent key, and nothing for no keys.
 func checkAbsent(tb tb, s Store) {
 	t := newTester(tb, s)
-	t.get() // no keys: no values, no error
+	t.get() // no keys: no values and no error
 	t.want(t.prefix, "")
 	if got := t.get(t.prefix+"a", t.prefix+"b"); got[0] != "" || got[1] != "" {
-		t.Fatalf("absent keys have the values %q", got)
+		t.Fatalf("two absent keys have the values %q, want empty ones", got)
 	}
 }
 
+// checkOrder requires that Get returns one value for each key, in the order of the keys, also if a key is repeated.
 func checkOrder(tb tb, s Store) {
 	t := newTester(tb, s)
 	var keys, want []string
@@ -147,7 +153,7 @@ func checkOrder(tb tb, s Store) {
 		}
 		keys, want = append(keys, key), append(want, value)
 	}
-	for _, i := range []int{99, 1, 50, 0, 1, 1} { // out of order, and some twice
+	for _, i := range []int{99, 1, 50, 0, 1, 1} { // out of order, with repetitions
 		keys, want = append(keys, keys[i]), append(want, want[i])
 	}
 	for i, got := range t.get(keys...) {
@@ -157,6 +163,7 @@ func checkOrder(tb tb, s Store) {
 	}
 }
 
+// checkSwap requires that a swap from the current value sets the new one, and does not touch other keys.
 func checkSwap(tb tb, s Store) {
 	t := newTester(tb, s)
 	key, other := t.prefix+"key", t.prefix+"other"
@@ -165,27 +172,30 @@ func checkSwap(tb tb, s Store) {
 	t.want(other, "")
 	t.mustSwap(key, "1", "2", inAnHour())
 	t.want(key, "2")
-	t.mustSwap(key, "2", "2", inAnHour()) // to the same value: only the expiry is new
+	t.mustSwap(key, "2", "2", inAnHour()) // the same value with a new expiry
 	t.want(key, "2")
-	t.mustSwap(key, "2", "1", inAnHour()) // and back
+	t.mustSwap(key, "2", "1", inAnHour()) // back to an earlier value
 	t.want(key, "1")
 	t.want(other, "")
 }
 
+// checkWrongOld requires that a swap from any other value than the current one changes nothing and returns false. The
+// old values include some that a database may convert, trim or truncate to the current one.
 func checkWrongOld(tb tb, s Store) {
 	t := newTester(tb, s)
 	key := t.prefix + "key"
-	t.mustNotSwap(key, "1", "2", inAnHour()) // absent, but said to be present
+	t.mustNotSwap(key, "1", "2", inAnHour()) // the key is absent
 	t.want(key, "")
 	t.mustSwap(key, "", "10", inAnHour())
 	for _, old := range []string{"", "1", "100", "10 ", " 10", "010", "10.0", "1e1", "\x00", "10\x00"} {
 		t.mustNotSwap(key, old, "2", inAnHour())
 		t.want(key, "10")
 	}
-	t.mustNotSwap(key, "1", "2", time.Now().Add(-time.Hour)) // nor may it delete
+	t.mustNotSwap(key, "1", "2", time.Now().Add(-time.Hour)) // a past expiry must not delete the record either
 	t.want(key, "10")
 }
 
+// checkExpiry requires that a record is there until its expiry and absent afterwards, and that its key can be used again.
 func checkExpiry(tb tb, s Store) {
 	t := newTester(tb, s)
 	key, other := t.prefix+"key", t.prefix+"other"
@@ -196,18 +206,20 @@ func checkExpiry(tb tb, s Store) {
 	if got != "1" && time.Until(expires) > 200*time.Millisecond {
 		t.Fatalf("Get(%q) = %q long before its expiry", key, got)
 	}
-	t.until("an expired key is absent", func() bool { return t.get(key)[0] == "" })
+	t.until("the expired key is absent", func() bool { return t.get(key)[0] == "" })
 	if early := time.Until(expires); early > 100*time.Millisecond {
 		t.Fatalf("the key expired %v early", early)
 	}
 	t.want(key, "")
 	t.want(other, "1")
-	t.mustNotSwap(key, "1", "2", inAnHour()) // what has expired is no old value
+	t.mustNotSwap(key, "1", "2", inAnHour()) // an expired value does not count as the old one
 	t.want(key, "")
 	t.mustSwap(key, "", "2", inAnHour())
 	t.want(key, "2")
 }
 
+// checkRenewedExpiry requires that a swap replaces the expiry along with the value. A store that keeps the first expiry
+// forgets a revocation too early.
 func checkRenewedExpiry(tb tb, s Store) {
 	t := newTester(tb, s)
 	changed, same := t.prefix+"changed", t.prefix+"same"
@@ -216,21 +228,24 @@ func checkRenewedExpiry(tb tb, s Store) {
 	t.mustSwap(same, "", "1", first)
 	t.mustSwap(changed, "1", "2", inAnHour())
 	t.mustSwap(same, "1", "1", inAnHour())
-	t.mustNotSwap(same, "2", "3", first) // a lost swap changes no expiry either
-	t.until("the first expiry is over", func() bool { return time.Since(first) > 200*time.Millisecond })
+	t.mustNotSwap(same, "2", "3", first) // a lost swap must not change the expiry
+	t.until("the first expiry has passed", func() bool { return time.Since(first) > 200*time.Millisecond })
 	t.want(changed, "2")
 	t.want(same, "1")
 }
 
+// checkShortenedExpiry requires that a swap can also move the expiry forward.
 func checkShortenedExpiry(tb tb, s Store) {
 	t := newTester(tb, s)
 	key := t.prefix + "key"
 	t.mustSwap(key, "", "1", inAnHour())
 	t.mustSwap(key, "1", "2", time.Now().Add(200*time.Millisecond))
-	t.until("the shortened expiry is over", func() bool { return t.get(key)[0] == "" })
+	t.until("a record with a shortened expiry is absent", func() bool { return t.get(key)[0] == "" })
 	t.want(key, "")
 }
 
+// checkPastExpiry requires that a swap with an expiry in the past returns true and leaves the key absent. Databases tend
+// to reject such an expiry, or to take it for none.
 func checkPastExpiry(tb tb, s Store) {
 	t := newTester(tb, s)
 	for i, past := range []time.Time{
@@ -240,11 +255,11 @@ func checkPastExpiry(tb tb, s Store) {
 		time.Unix(0, 0),
 		time.Unix(-1, 0),
 		{},
-		time.Unix(-1<<55, 0), // before what fits into milliseconds
+		time.Unix(-1<<55, 0), // too early for milliseconds in 64 bits
 	} {
 		absent, present := t.prefix+"absent "+strconv.Itoa(i), t.prefix+"present "+strconv.Itoa(i)
 		t.mustSwap(absent, "", "1", past)
-		t.until("a record that came expired is absent", func() bool { return t.get(absent)[0] == "" })
+		t.until("a new record with a past expiry is absent", func() bool { return t.get(absent)[0] == "" })
 		t.want(absent, "")
 		t.mustSwap(present, "", "1", inAnHour())
 		t.mustSwap(present, "1", "2", past)
@@ -255,16 +270,17 @@ func checkPastExpiry(tb tb, s Store) {
 	}
 }
 
+// checkFarExpiry requires that a far expiry does not overflow: the record would be absent at once.
 func checkFarExpiry(tb tb, s Store) {
 	t := newTester(tb, s)
 	for i, far := range []time.Time{
 		time.Now().AddDate(20, 0, 0),
 		time.Unix(math.MaxUint32+1, 0),
-		time.Unix(0, math.MaxInt64), // the last instant that fits into nanoseconds, in 2262
+		time.Unix(0, math.MaxInt64), // the last instant for nanoseconds in 64 bits, in 2262
 		time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC),
 		time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC),
 		time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC),
-		time.Unix(1<<55, 0), // beyond what fits into milliseconds
+		time.Unix(1<<55, 0), // too late for milliseconds in 64 bits
 	} {
 		key := t.prefix + strconv.Itoa(i)
 		t.mustSwap(key, "", "1", far)
@@ -275,7 +291,7 @@ func checkFarExpiry(tb tb, s Store) {
 	}
 }
 
-// anyKeys are keys that some store might mix up, cut, trim, fold, match as a pattern or refuse.
+// anyKeys returns keys that a store might truncate, trim, fold, match as a pattern, reject or take for each other.
 func anyKeys(prefix string) []string {
 	long := strings.Repeat("k", 4095)
 	suffixes := []string{
@@ -291,10 +307,11 @@ func anyKeys(prefix string) []string {
 	return keys
 }
 
+// checkAnyKey requires that any bytes can be a key, and that two different keys never have the same record.
 func checkAnyKey(tb tb, s Store) {
 	t := newTester(tb, s)
 	keys := anyKeys(t.prefix)
-	if left := t.get("")[0]; left != "" { // by an earlier run that broke off
+	if left := t.get("")[0]; left != "" { // an earlier run was aborted
 		t.mustSwap("", left, "gone", time.Time{})
 	}
 	for i, key := range keys {
@@ -303,7 +320,7 @@ func checkAnyKey(tb tb, s Store) {
 	}
 	for i, got := range t.get(keys...) {
 		if want := "value " + strconv.Itoa(i); got != want {
-			t.Errorf("key %.100q has the value %q, want %q: keys collide", keys[i], got, want)
+			t.Errorf("key %.100q has the value %q, want %q: two keys collide", keys[i], got, want)
 		}
 		t.want(keys[i], got)
 	}
@@ -311,6 +328,7 @@ func checkAnyKey(tb tb, s Store) {
 	t.want("", "")
 }
 
+// checkAnyValue requires that values come back byte for byte.
 func checkAnyValue(tb tb, s Store) {
 	t := newTester(tb, s)
 	key, old := t.prefix+"key", ""
@@ -324,6 +342,8 @@ func checkAnyValue(tb tb, s Store) {
 	}
 }
 
+// checkOneWinner requires that exactly one of many concurrent swaps from the same value wins. With two winners a token
+// would have two successors.
 func checkOneWinner(tb tb, s Store) {
 	t := newTester(tb, s)
 	key, old := t.prefix+"key", ""
@@ -343,13 +363,14 @@ func checkOneWinner(tb tb, s Store) {
 			t.Fatalf("CompareAndSwap from 64 goroutines: %v", err)
 		}
 		if n := winners.Load(); n != 1 {
-			t.Fatalf("64 goroutines swapped one value at once: %d of them won, want 1", n)
+			t.Fatalf("64 goroutines swapped the same value concurrently, and %d of them won, want 1", n)
 		}
 		old = winner.Load().(string)
 		t.want(key, old)
 	}
 }
 
+// checkNoLostUpdate requires that no swap that was answered true is overwritten by one from an older value.
 func checkNoLostUpdate(tb tb, s Store) {
 	const goroutines, increments = 16, 10
 	t := newTester(tb, s)
@@ -363,11 +384,12 @@ func checkNoLostUpdate(tb tb, s Store) {
 		return nil
 	})
 	if err != nil {
-		t.Fatalf("counting from %d goroutines: %v", goroutines, err)
+		t.Fatalf("incrementing a counter from %d goroutines: %v", goroutines, err)
 	}
 	t.want(key, strconv.Itoa(goroutines*increments))
 }
 
+// increment adds 1 to the number under key, which is absent at first. It tries again until its swap wins.
 func increment(ctx context.Context, s Store, key string) error {
 	for {
 		values, err := s.Get(ctx, key)
@@ -375,7 +397,7 @@ func increment(ctx context.Context, s Store, key string) error {
 			return err
 		}
 		if len(values) != 1 {
-			return fmt.Errorf("one key's Get returned %d values", len(values))
+			return fmt.Errorf("Get of one key returned %d values", len(values))
 		}
 		n, _ := strconv.Atoi(values[0])
 		done, err := s.CompareAndSwap(ctx, key, values[0], strconv.Itoa(n+1), inAnHour())
@@ -385,6 +407,7 @@ func increment(ctx context.Context, s Store, key string) error {
 	}
 }
 
+// checkManyKeysAtOnce requires that concurrent swaps of different keys all win, and that Get sees each of them at once.
 func checkManyKeysAtOnce(tb tb, s Store) {
 	t := newTester(tb, s)
 	key := func(i int) string { return t.prefix + strconv.Itoa(i) }
@@ -397,13 +420,13 @@ func checkManyKeysAtOnce(tb tb, s Store) {
 			if !done {
 				return fmt.Errorf("swap of key %d from %q to %q = false, want true", i, step[0], step[1])
 			}
-			// What was answered is there at once, for the next request may come at once.
+			// The next request may follow at once, so the change must be visible by now.
 			values, err := s.Get(ctx, key(i))
 			if err != nil {
 				return err
 			}
 			if len(values) != 1 || values[0] != step[1] {
-				return fmt.Errorf("key %d has the value %q after the swap to %q", i, values, step[1])
+				return fmt.Errorf("key %d has the value %q right after the swap to %q", i, values, step[1])
 			}
 		}
 		return nil
@@ -416,7 +439,7 @@ func checkManyKeysAtOnce(tb tb, s Store) {
 	}
 }
 
-// together runs f in n goroutines that start at once, and returns their errors.
+// together runs f in n goroutines that start at the same time, and returns their errors.
 func together(n int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
@@ -434,6 +457,7 @@ func together(n int, f func(ctx context.Context, i int) error) error {
 	return errors.Join(errs...)
 }
 
+// checkEndedContext requires that calls with an ended context return an error without delay and change nothing.
 func checkEndedContext(tb tb, s Store) {
 	t := newTester(tb, s)
 	absent, present := t.prefix+"absent", t.prefix+"present"
@@ -445,37 +469,29 @@ func checkEndedContext(tb tb, s Store) {
 	for _, ctx := range []context.Context{cancelled, late} {
 		start := time.Now()
 		if _, err := s.Get(ctx, present); err == nil {
-			t.Errorf("Get returned no error, but its context had ended: %v", ctx.Err())
+			t.Errorf("Get returned no error although its context had ended: %v", ctx.Err())
 		}
 		if done, err := s.CompareAndSwap(ctx, absent, "", "1", inAnHour()); err == nil || done {
-			t.Errorf("CompareAndSwap = %v, %v, but its context had ended: %v", done, err, ctx.Err())
+			t.Errorf("CompareAndSwap = %v, %v although its context had ended: %v", done, err, ctx.Err())
 		}
 		if done, err := s.CompareAndSwap(ctx, present, "1", "2", inAnHour()); err == nil || done {
-			t.Errorf("CompareAndSwap = %v, %v, but its context had ended: %v", done, err, ctx.Err())
+			t.Errorf("CompareAndSwap = %v, %v although its context had ended: %v", done, err, ctx.Err())
 		}
 		if took := time.Since(start); took > time.Second {
-			t.Errorf("three calls whose context had ended took %v", took)
+			t.Errorf("three calls with an ended context took %v", took)
 		}
 	}
 	t.want(absent, "")
 	t.want(present, "1")
 }
 
-// silentContext is a context whose deadline has passed although Err is nil: the timer of a context fires late in a
-// process that was stopped.
-type silentContext struct {
-	context.Context
-	deadline time.Time
-}
-
-func (c silentContext) Deadline() (time.Time, bool) { return c.deadline, true }
-
+// checkPassedDeadline requires that a swap changes nothing once its deadline has passed by the clock (R10a).
 func checkPassedDeadline(tb tb, s Store) {
 	t := newTester(tb, s)
 	absent, present := t.prefix+"absent", t.prefix+"present"
 	t.mustSwap(present, "", "1", inAnHour())
 	for _, late := range []time.Duration{0, time.Second, 24 * time.Hour} {
-		ctx := silentContext{context.Background(), time.Now().Add(-late)}
+		ctx := deadlinetest.Silent(context.Background(), time.Now().Add(-late))
 		for _, swap := range []struct {
 			key, old, new string
 			expires       time.Time
@@ -485,10 +501,10 @@ func checkPassedDeadline(tb tb, s Store) {
 			{present, "1", "2", time.Now().Add(-time.Hour)},
 			{present, "2", "3", inAnHour()},
 		} {
-			// An error is better, but false will do: a caller who reads again finds the value unchanged.
+			// An error is better, but false is acceptable: a caller who reads again finds the value unchanged.
 			done, err := s.CompareAndSwap(ctx, swap.key, swap.old, swap.new, swap.expires)
 			if done {
-				t.Errorf("CompareAndSwap(%.100q) = %v, %v, %v after the deadline of its context", swap.key, done, err, late)
+				t.Errorf("CompareAndSwap(%.100q) = %v, %v although the deadline of its context had passed %v before", swap.key, done, err, late)
 			}
 		}
 		t.want(absent, "")
@@ -496,57 +512,60 @@ func checkPassedDeadline(tb tb, s Store) {
 	}
 }
 
-// checkSelf is for stores that have Changes. If self is a store of another type, the store embeds that one.
+// checkSelf tests the first result of Changes. If it is a store of another type, s is a struct that embeds that store.
+// The guards do not call the Peek that such a struct inherits, so it needs no check.
 func checkSelf(tb tb, s Store) {
 	c, ok := s.(changer)
 	if !ok {
 		return
 	}
 	t := newTester(tb, s)
+	if _, ok := s.(peeker); !ok {
+		t.Fatalf("the store has Changes, but no Peek(key string) string: the guards do not use the change counters")
+	}
 	if !reflect.ValueOf(s).Comparable() {
-		t.Fatalf("stores of type %T cannot be compared, so Changes cannot tell them apart: return a pointer", s)
+		t.Fatalf("stores of type %T cannot be compared with the self of Changes: return a pointer", s)
 	}
 	if self, _ := c.Changes(); self != any(s) && reflect.TypeOf(self) == reflect.TypeOf(s) {
-		t.Fatalf("Changes returned another %T than the store itself", s)
+		t.Fatalf("the self of Changes is another %T than the store", s)
 	}
 }
 
-// checkChanges is for stores whose change counters the guards use.
-func checkChanges(tb tb, s Store) {
-	peek, counter := localReads(s)
-	if counter == nil {
+// checkCounter tests the change counters of a store whose Peek the guards call.
+func checkCounter(tb tb, s Store) {
+	c, ok := s.(changer)
+	p := peekerOf(s)
+	if !ok || p == nil {
 		return
 	}
 	t := newTester(tb, s)
 	key := t.prefix + "key"
-	changes := counter(key)
-	if changes != counter(key) {
-		t.Fatalf("Changes returned two counters for one key")
-	}
-	if changes.Load()%2 == 1 {
-		t.Fatalf("the change counter is odd although no change is in progress")
+	_, counterOf := c.Changes()
+	counter := counterOf(key)
+	if counter != counterOf(key) {
+		t.Fatalf("Changes returned two counters for the same key")
 	}
 	for _, step := range []struct {
 		old, new string
 		expires  time.Time
 	}{{"", "1", inAnHour()}, {"1", "2", inAnHour()}, {"2", "3", time.Now().Add(-time.Hour)}} {
-		before := changes.Load()
+		before := counter.Load()
 		t.mustSwap(key, step.old, step.new, step.expires)
-		if after := changes.Load(); after <= before || after%2 == 1 {
+		if after := counter.Load(); after <= before || after%2 == 1 {
 			t.Fatalf("the change counter was %d before a swap from %q to %q, and %d after it", before, step.old, step.new, after)
 		}
 	}
-	t.watchChanges(peek, counter, t.prefix+"counter")
+	t.watchCounter(p, counterOf(t.prefix+"number"), t.prefix+"number")
 }
 
-// watchChanges increments a key and reads it at the same time. A value that changes while the change counter is even and
-// does not move was not announced.
-func (t tester) watchChanges(peek func(key string) string, counter func(key string) *atomic.Uint64, key string) {
+// watchCounter increments the number under key while other goroutines read it. A change that a reader sees while the
+// change counter is even and does not move was not announced.
+func (t tester) watchCounter(p peeker, counter *atomic.Uint64, key string) {
 	t.Helper()
-	var counted atomic.Bool
+	var finished atomic.Bool
 	err := together(4, func(ctx context.Context, i int) error {
 		if i == 0 {
-			defer counted.Store(true)
+			defer finished.Store(true)
 			for range 200 {
 				if err := increment(ctx, t.store, key); err != nil {
 					return err
@@ -554,22 +573,21 @@ func (t tester) watchChanges(peek func(key string) string, counter func(key stri
 			}
 			return nil
 		}
-		changes := counter(key)
-		for !counted.Load() {
-			before := changes.Load()
-			first := peek(key)
-			runtime.Gosched() // to the goroutine that counts
+		for !finished.Load() {
+			before := counter.Load()
+			first := p.Peek(key)
+			runtime.Gosched() // to the writer
 			if before%2 == 1 {
 				continue
 			}
-			second := peek(key)
-			if first != second && changes.Load() == before {
-				return fmt.Errorf("a key's value went from %q to %q, and its change counter stayed %d", first, second, before)
+			second := p.Peek(key)
+			if first != second && counter.Load() == before {
+				return fmt.Errorf("the value went from %q to %q, but the change counter stayed at %d", first, second, before)
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		t.Fatalf("reading while a counter goes up: %v", err)
+		t.Fatalf("reading a key while it changes: %v", err)
 	}
 }

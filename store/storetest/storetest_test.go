@@ -10,46 +10,47 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// plain is the contract as simply as it can be written, but for its faults.
+// plain is the simplest store that satisfies the contract, except for its faults.
 type plain struct {
 	faults
 	mu      sync.Mutex
-	reading sync.RWMutex // of records, for who does not hold mu
+	reading sync.RWMutex // guards records against readers that do not hold mu
 	records map[string]record
 	writes  int
-	changes atomic.Uint64 // of all keys
+	counter atomic.Uint64 // of all keys
 }
 
 func newPlain() *plain { return &plain{records: map[string]record{}} }
 
 type faults struct {
-	alwaysSwaps    bool // whatever the old value
+	alwaysSwaps    bool // ignores the old value
 	neverSwaps     bool
-	checksThenActs bool // compare and swap are two steps
+	checksThenActs bool // compares and swaps in two steps
 	ignoresExpiry  bool
-	keepsExpiry    bool // a swap does not renew it
-	keepsOnPast    bool // a past expiry deletes nothing
-	refusesPast    bool // a past expiry reports false
-	wrapsFar       bool // a far expiry overflows
-	sortsKeys      bool // answers in the keys' order, not in the question's
+	keepsExpiry    bool // does not renew the expiry in a swap
+	keepsOnPast    bool // deletes nothing on a past expiry
+	refusesPast    bool // returns false for a past expiry
+	wrapsFar       bool // overflows on a far expiry
+	sortsKeys      bool // answers in the order of the sorted keys
 	dropsAbsent    bool // answers for the present keys only
 	errsOnAbsent   bool
 	ignoresContext bool
-	ignoresClock   bool // heeds the context's Err, but not its deadline
-	checksTooLate  bool // heeds the deadline, but after the change
+	ignoresClock   bool // checks the Err of the context, but not its deadline
+	checksTooLate  bool // checks the deadline after the change
 	foldsKeys      bool
 	cutsKeys       bool
 	trimsValues    bool
-	deletesOnLost  bool // a lost swap drops the record
+	deletesOnLost  bool // deletes the record in a lost swap
 	stalePeek      bool
 	copiesSelf     bool
-	forgets        bool // every 7th write
+	forgets        bool // every seventh write
 	frozenCounter  bool
-	lateCounter    bool // goes up after the change only
-	earlyCounter   bool // goes up before the change only, and is never odd
+	lateCounter    bool // counts a change only after it
+	earlyCounter   bool // counts a change only before it, so that the counter is never odd
 }
 
 type record struct {
@@ -147,7 +148,7 @@ func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	return true, nil
 }
 
-// write lets Peek in between its steps.
+// write gives readers a chance to run between its steps.
 func (p *plain) write(key string, r record) {
 	before, after := uint64(1), uint64(1)
 	switch {
@@ -158,22 +159,23 @@ func (p *plain) write(key string, r record) {
 	case p.earlyCounter:
 		before, after = 2, 0
 	}
-	p.changes.Add(before)
+	p.counter.Add(before)
 	runtime.Gosched()
 	p.reading.Lock()
 	p.records[p.key(key)] = r
 	p.reading.Unlock()
 	runtime.Gosched()
-	p.changes.Add(after)
+	p.counter.Add(after)
 }
 
-func (p *plain) Changes() (self any, counter func(key string) *atomic.Uint64) {
-	counter = func(string) *atomic.Uint64 { return &p.changes }
+func (p *plain) Changes() (self any, counter func(string) *atomic.Uint64) {
 	if p.copiesSelf {
-		return &plain{records: p.records}, counter
+		return &plain{records: p.records}, p.counterOf
 	}
-	return p, counter
+	return p, p.counterOf
 }
+
+func (p *plain) counterOf(string) *atomic.Uint64 { return &p.counter }
 
 func (p *plain) Peek(key string) string {
 	if p.stalePeek {
@@ -184,7 +186,7 @@ func (p *plain) Peek(key string) string {
 	return p.read(key)
 }
 
-// embedder inherits a Peek that does not fit its own Get. Changes tells the two apart.
+// embedder inherits a Peek that does not agree with its own Get.
 type embedder struct{ *plain }
 
 func (e embedder) Get(ctx context.Context, keys ...string) ([]string, error) {
@@ -199,23 +201,34 @@ func (e embedder) CompareAndSwap(ctx context.Context, key, old, new string, expi
 	return e.plain.CompareAndSwap(ctx, "own "+key, old, new, expires)
 }
 
-// claimer is an embedder that says its Peek is its own.
+// claimer is an embedder whose Changes claims that the inherited Peek is its own.
 type claimer struct{ embedder }
 
-func (c claimer) Changes() (self any, counter func(key string) *atomic.Uint64) {
-	_, counter = c.plain.Changes()
-	return c, counter
+func (c claimer) Changes() (self any, counter func(string) *atomic.Uint64) { return c, c.counterOf }
+
+// plainPeeker has the Peek of another store, and no Changes to show it.
+type plainPeeker struct {
+	Store
+	peeker
 }
 
-// uncomparable returns a self that no store can equal.
+// uncomparable is a store that cannot be compared with its self.
 type uncomparable struct {
 	*plain
 	_ []int
 }
 
-func (u uncomparable) Changes() (self any, counter func(key string) *atomic.Uint64) { return u, nil }
+func (u uncomparable) Changes() (self any, counter func(string) *atomic.Uint64) {
+	return u, u.counterOf
+}
 
-// witness is a tb that remembers what a check said.
+// peekless has Changes, but no Peek.
+type peekless struct {
+	Store
+	changer
+}
+
+// witness is a tb that records the failures of a check.
 type witness struct {
 	mu   sync.Mutex
 	said []string
@@ -234,11 +247,11 @@ func (w *witness) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// verdict runs a check on a store, and returns what it says.
+// verdict runs a check on a store and returns its failures.
 func verdict(check string, s Store) string {
 	var w witness
 	done := make(chan struct{})
-	go func() { // Fatalf ends it
+	go func() { // Fatalf ends this goroutine
 		defer close(done)
 		for _, c := range checks {
 			if c.name == check {
@@ -250,47 +263,47 @@ func verdict(check string, s Store) string {
 	return strings.Join(w.said, "; ")
 }
 
-// TestEveryBreachIsFound breaks the contract in every way that somebody's store has broken or could break it.
+// TestEveryBreachIsFound breaks the contract in every way that a real store has broken it or could break it.
 func TestEveryBreachIsFound(t *testing.T) {
-	defer func(d time.Duration) { patience = d }(patience)
-	patience = 3 * time.Second // for what never comes
 	found := map[string]bool{}
 	for _, breach := range []struct {
 		broken any    // faults, or a whole store
-		check  string // it must fail, whatever other ones do
-		store  string
+		check  string // must fail; other checks may fail, too
+		store  string // completes the sentence "a store that …"
 	}{
-		{faults{alwaysSwaps: true}, "wrong old value", "swaps whatever the old value"},
-		{faults{alwaysSwaps: true}, "one winner", "swaps whatever the old value"},
+		{faults{alwaysSwaps: true}, "wrong old value", "ignores the old value"},
+		{faults{alwaysSwaps: true}, "one winner", "ignores the old value"},
 		{faults{neverSwaps: true}, "swap", "never swaps"},
-		{faults{checksThenActs: true}, "one winner", "compares, then swaps"},
-		{faults{checksThenActs: true}, "no lost update", "compares, then swaps"},
+		{faults{checksThenActs: true}, "one winner", "compares and swaps in two steps"},
+		{faults{checksThenActs: true}, "no lost update", "compares and swaps in two steps"},
 		{faults{ignoresExpiry: true}, "expiry", "never expires"},
 		{faults{ignoresExpiry: true}, "shortened expiry", "never expires"},
 		{faults{keepsExpiry: true}, "renewed expiry", "keeps the first expiry"},
 		{faults{keepsExpiry: true}, "shortened expiry", "keeps the first expiry"},
 		{faults{keepsOnPast: true}, "past expiry", "ignores a swap with a past expiry"},
-		{faults{refusesPast: true}, "past expiry", "reports false for a past expiry"},
-		{faults{wrapsFar: true}, "far expiry", "overflows"},
+		{faults{refusesPast: true}, "past expiry", "returns false for a past expiry"},
+		{faults{wrapsFar: true}, "far expiry", "overflows on a far expiry"},
 		{faults{sortsKeys: true}, "order", "answers in another order"},
 		{faults{dropsAbsent: true}, "absent", "answers for present keys only"},
 		{faults{errsOnAbsent: true}, "absent", "returns an error for an absent key"},
 		{faults{ignoresContext: true}, "ended context", "ignores its context"},
 		{faults{ignoresContext: true}, "passed deadline", "ignores its context"},
 		{faults{ignoresClock: true}, "passed deadline", "ignores the deadline"},
-		{faults{checksTooLate: true}, "passed deadline", "looks at the deadline after the change"},
-		{faults{copiesSelf: true}, "self", "names another store as itself"},
-		{uncomparable{plain: newPlain()}, "self", "cannot be compared"},
-		{claimer{embedder{newPlain()}}, "swap", "claims an inherited Peek"},
+		{faults{checksTooLate: true}, "passed deadline", "checks the deadline after the change"},
+		{faults{copiesSelf: true}, "self", "returns a copy as its self"},
+		{uncomparable{plain: newPlain()}, "self", "cannot be compared with its self"},
+		{peekless{newPlain(), newPlain()}, "self", "has Changes but no Peek"},
+		{claimer{embedder{newPlain()}}, "swap", "claims an inherited Peek as its own"},
+		{plainPeeker{newPlain(), newPlain()}, "swap", "has the Peek of another store"},
 		{faults{foldsKeys: true}, "any key", "folds keys"},
-		{faults{cutsKeys: true}, "any key", "cuts keys"},
+		{faults{cutsKeys: true}, "any key", "truncates keys"},
 		{faults{trimsValues: true}, "any value", "trims values"},
-		{faults{deletesOnLost: true}, "wrong old value", "drops the record when a swap is lost"},
-		{faults{stalePeek: true}, "swap", "answers Peek with something else"},
+		{faults{deletesOnLost: true}, "wrong old value", "deletes the record in a lost swap"},
+		{faults{stalePeek: true}, "swap", "answers Peek and Get differently"},
 		{faults{forgets: true}, "many keys at once", "loses a write"},
-		{faults{frozenCounter: true}, "changes", "announces no change"},
-		{faults{lateCounter: true}, "changes", "announces a change when it can be read already"},
-		{faults{earlyCounter: true}, "changes", "announces a change and does not say when it is complete"},
+		{faults{frozenCounter: true}, "change counter", "counts no change"},
+		{faults{lateCounter: true}, "change counter", "counts a change only after it"},
+		{faults{earlyCounter: true}, "change counter", "counts a change only before it"},
 	} {
 		found[breach.check] = true
 		t.Run(breach.store+"/"+breach.check, func(t *testing.T) {
@@ -298,9 +311,11 @@ func TestEveryBreachIsFound(t *testing.T) {
 			if !ok {
 				s = &plain{faults: breach.broken.(faults), records: map[string]record{}}
 			}
-			if verdict(breach.check, s) == "" {
-				t.Errorf("a store that %s passes the check %q", breach.store, breach.check)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				if verdict(breach.check, s) == "" {
+					t.Errorf("a store that %s passes the check %q", breach.store, breach.check)
+				}
+			})
 		})
 	}
 	for _, c := range checks {
@@ -311,17 +326,17 @@ func TestEveryBreachIsFound(t *testing.T) {
 }
 
 func TestPlainPasses(t *testing.T) {
-	Run(t, func(*testing.T) Store { return newPlain() })
+	RunInBubble(t, func(*testing.T) Store { return newPlain() })
 }
 
-// TestEmbedderPasses has a store whose Peek is inherited, and wrong. The guards do not use it, so it is not tested.
+// TestEmbedderPasses tests a store that inherits a Peek which does not agree with its Get. The guards do not call such a
+// Peek, so the checks must not, either.
 func TestEmbedderPasses(t *testing.T) {
 	for _, c := range checks {
-		if c.name == "expiry" || c.name == "renewed expiry" || c.name == "shortened expiry" {
-			continue // they take time and do not depend on Peek
-		}
-		if said := verdict(c.name, embedder{newPlain()}); said != "" {
-			t.Errorf("the check %q says %s", c.name, said)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			if said := verdict(c.name, embedder{newPlain()}); said != "" {
+				t.Errorf("the check %q fails: %s", c.name, said)
+			}
+		})
 	}
 }

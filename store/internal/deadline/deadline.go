@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Ended returns why ctx is over, or nil. It does not wait for ctx's timer, which fires late in a process that was stopped.
+// Ended returns the error of a context that has ended, or nil. It compares the deadline with the clock and does not
+// rely on the timer of ctx, which fires late in a process that was stopped.
 func Ended(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

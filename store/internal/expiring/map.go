@@ -1,8 +1,8 @@
-// Package expiring is the map under the stores that read from memory: text by text, each with an expiry,
-// in many go-cache instances that one goroutine sweeps in small steps.
+// Package expiring provides the map under the stores that read from memory. It maps strings to strings, each with an
+// expiry, and spreads them over many go-cache instances that one goroutine sweeps in small steps.
 //
-// One go-cache holds its write lock for as long as it sweeps, and stalls every reader meanwhile: about 40 ms
-// at a million records. Split over a thousand, a sweep stalls only those who read from the same thousandth.
+// A go-cache holds its write lock during a sweep and stalls every reader: for about 40 ms at a million records. In a
+// map of a thousand shards, a sweep stalls only the readers of one shard.
 package expiring
 
 import (
@@ -25,53 +25,41 @@ const (
 	// round is how long one pass over all shards takes.
 	round = time.Minute
 
-	// stepRecords is how many records are looked at before the sweeper pauses, so that a small map costs one wake-up
-	// per round and a large one never takes the processor for long.
+	// stepRecords is the number of records that the sweeper scans between two pauses. A small map costs one wake-up
+	// per round, and a large one never occupies the processor for long.
 	stepRecords = 4096
 
-	// farthest is the longest lifetime given to go-cache. It adds a lifetime to the time of day in
-	// nanoseconds, which beyond the year 2262 turns negative, and so means "for ever".
+	// farthest is the longest lifetime given to go-cache. go-cache adds the lifetime to the time of day in
+	// nanoseconds. After the year 2262 the sum overflows, and go-cache keeps the value forever.
 	farthest = 100 * 365 * 24 * time.Hour
 )
 
-// Stats are figures about a [Map].
-type Stats struct {
-	// Records counts what is held, with the expired records that await the sweeper.
-	Records int
-	// Rounds counts the sweeper's passes over all records.
-	Rounds uint64
-	// Swept counts the expired records that the sweeper removed.
-	Swept uint64
-	// SweepTime is how long the last round worked, its pauses left out.
-	SweepTime time.Duration
-	// LongestStall is the longest time within the last round for which any reader may have had to wait.
-	LongestStall time.Duration
-}
-
-// Map is an expiring map. Use [New].
+// Map is an expiring map. Use [New] to get one. A Map is safe for concurrent use.
 type Map struct {
 	seed     maphash.Seed
 	shards   [shardCount]shard
-	versions [shardCount]atomic.Uint64 // of the shards; in one place, as readers want nothing else most of the time
+	counters [shardCount]atomic.Uint64 // of the shards; apart from them, as most reads need nothing else
 
 	stop     chan struct{}
 	stopOnce sync.Once
 	done     chan struct{}
 
-	mu    sync.Mutex
-	stats Stats
+	mu          sync.Mutex // guards the figures of the sweeper
+	rounds      uint64
+	swept       uint64
+	work, stall time.Duration
 }
 
 type shard struct {
-	mu    sync.Mutex // held by whoever changes the shard; readers rely on go-cache's own lock
-	peak  int        // the most records seen since the cache was made
+	mu    sync.Mutex // held by writers; readers rely on the lock of go-cache
+	peak  int        // the most records since the cache was made
 	cache atomic.Pointer[gocache.Cache]
 }
 
-// New returns an empty map and starts its sweeper, which Close ends.
+// New returns an empty map and starts its sweeper, which runs until Close.
 func New() *Map {
 	m := &Map{
-		seed: maphash.MakeSeed(), // random, so that nobody can choose keys that meet in one shard
+		seed: maphash.MakeSeed(), // random, so that an attacker cannot choose keys of the same shard
 		stop: make(chan struct{}),
 		done: make(chan struct{}),
 	}
@@ -79,24 +67,24 @@ func New() *Map {
 	return m
 }
 
-// index is the key's shard.
+// index returns the index of the key's shard.
 func (m *Map) index(key string) uint64 {
 	return maphash.String(m.seed, key) % shardCount
 }
 
-// Peek returns the key's value, "" if it is absent or past its expiry. It does not allocate.
+// Peek returns the value of the key, "" if the key is absent or expired. It does not allocate.
 func (m *Map) Peek(key string) string {
 	return m.shards[m.index(key)].peek(key)
 }
 
-// Version counts the changes to the key and to those that share its shard, each twice: before it can be read and when it is
-// done. So it is odd while one is under way.
-func (m *Map) Version(key string) *atomic.Uint64 {
-	return &m.versions[m.index(key)]
+// Counter returns the change counter of the key, which it shares with the other keys of its shard. The counter goes
+// up by one before a change can be read, and by one when the change is complete. So it is odd during a change.
+func (m *Map) Counter(key string) *atomic.Uint64 {
+	return &m.counters[m.index(key)]
 }
 
 // CompareAndSwap sets key to value, expiring at expires, if its value is old, and reports whether it did. It changes
-// nothing once ctx is over, however long it had to wait for its turn.
+// nothing after the end of ctx, even if it had to wait for the shard.
 func (m *Map) CompareAndSwap(ctx context.Context, key, old, value string, expires time.Time) (bool, error) {
 	i := m.index(key)
 	m.shards[i].mu.Lock()
@@ -111,7 +99,7 @@ func (m *Map) CompareAndSwap(ctx context.Context, key, old, value string, expire
 	return true, nil
 }
 
-// Set sets key to value, expiring at expires. Where that is past, the key is absent afterwards.
+// Set sets key to value, expiring at expires. If expires is in the past, the key is absent afterwards.
 func (m *Map) Set(key, value string, expires time.Time) {
 	i := m.index(key)
 	m.shards[i].mu.Lock()
@@ -119,10 +107,10 @@ func (m *Map) Set(key, value string, expires time.Time) {
 	m.set(i, key, value, expires)
 }
 
-// set is for who holds the shard.
+// set requires that the caller holds the lock of shard i.
 func (m *Map) set(i uint64, key, value string, expires time.Time) {
-	m.versions[i].Add(1)
-	defer m.versions[i].Add(1)
+	m.counters[i].Add(1)
+	defer m.counters[i].Add(1)
 	m.shards[i].set(key, value, expires)
 }
 
@@ -139,7 +127,7 @@ func (s *shard) peek(key string) string {
 func (s *shard) set(key, value string, expires time.Time) {
 	c := s.cache.Load()
 	lifetime := min(time.Until(expires), farthest)
-	if lifetime <= 0 { // to go-cache 0 means its default and less means for ever
+	if lifetime <= 0 { // go-cache takes 0 for its default lifetime and a negative one for forever
 		if c != nil {
 			c.Delete(key)
 		}
@@ -149,14 +137,14 @@ func (s *shard) set(key, value string, expires time.Time) {
 		c = gocache.New(gocache.NoExpiration, 0) // 0: no janitor
 		s.cache.Store(c)
 	}
-	// A copy, as a key may be a part of a whole token, which it would keep in memory as long as itself. One for both, as
-	// the collector has to look at each piece of memory.
+	// Copy the key and the value: they may be slices of a whole token, which they would keep in memory. One copy for
+	// both means one object less for the garbage collector.
 	both := key + value
 	c.Set(both[:len(key)], both[len(key):], lifetime)
 	s.peak = max(s.peak, c.ItemCount())
 }
 
-// Len returns how many records are held, with the expired records that await the sweeper.
+// Len returns the number of records, including expired records that the sweeper has not removed yet.
 func (m *Map) Len() int {
 	n := 0
 	for i := range m.shards {
@@ -167,16 +155,15 @@ func (m *Map) Len() int {
 	return n
 }
 
-// Stats returns the figures.
-func (m *Map) Stats() Stats {
+// Sweeps returns the number of complete rounds of the sweeper, the number of records that it has removed, how long it
+// worked in the last round without its pauses, and how long it held a single shard in that round at most.
+func (m *Map) Sweeps() (rounds, swept uint64, work, stall time.Duration) {
 	m.mu.Lock()
-	stats := m.stats
-	m.mu.Unlock()
-	stats.Records = m.Len()
-	return stats
+	defer m.mu.Unlock()
+	return m.rounds, m.swept, m.work, m.stall
 }
 
-// Close ends the sweeper and waits for it. Reads and writes go on working.
+// Close stops the sweeper and waits for it. Reads and writes still work afterwards.
 func (m *Map) Close() {
 	m.stopOnce.Do(func() { close(m.stop) })
 	<-m.done
@@ -196,6 +183,7 @@ func (m *Map) sweepUntilClosed() {
 				records += had
 				m.addSwept(swept)
 			}
+			// The pause is the share of the round that the scanned shards stand for.
 			timer.Reset(round * time.Duration(next-first) / shardCount)
 			select {
 			case <-m.stop:
@@ -204,8 +192,8 @@ func (m *Map) sweepUntilClosed() {
 			}
 		}
 		m.mu.Lock()
-		m.stats.Rounds++
-		m.stats.SweepTime, m.stats.LongestStall = work, stall
+		m.rounds++
+		m.work, m.stall = work, stall
 		m.mu.Unlock()
 	}
 }
@@ -215,12 +203,13 @@ func (m *Map) addSwept(n int) {
 		return
 	}
 	m.mu.Lock()
-	m.stats.Swept += uint64(n)
+	m.swept += uint64(n)
 	m.mu.Unlock()
 }
 
-// sweep removes the expired records, and gives memory back where most of the records are gone: a Go map
-// never shrinks. It returns how long it held the shard, how many records that had, and how many it removed.
+// sweep removes the expired records. If most records of the shard are gone, sweep replaces the cache to free its
+// memory, because a Go map never shrinks. It returns how long it held the shard, how many records the shard had, and
+// how many it removed.
 func (s *shard) sweep() (took time.Duration, had, swept int) {
 	if s.cache.Load() == nil {
 		return 0, 0, 0
@@ -234,7 +223,7 @@ func (s *shard) sweep() (took time.Duration, had, swept int) {
 	left := c.ItemCount()
 	switch {
 	case left == 0:
-		// A reader may still hold the old cache. It began before any later write, so what it finds is true.
+		// A reader may still hold the old cache. It began before any later write, so its answer is correct.
 		s.cache.Store(nil)
 		s.peak = 0
 	case left < s.peak/4:

@@ -35,8 +35,8 @@ func TestEmptyMapIsSmall(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-// TestMemoryComesBack fills the map and lets most records expire: Go maps alone would stay as large.
-func TestMemoryComesBack(t *testing.T) {
+// TestMemoryIsFreed fills the map and lets most records expire. A Go map alone would stay as large.
+func TestMemoryIsFreed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := heap()
 		m := expiring.New()
@@ -63,8 +63,8 @@ func TestMemoryComesBack(t *testing.T) {
 				t.Fatalf("record %d is %q, want %q", i, got, want)
 			}
 		}
-		if got := m.Stats().Swept; got != records-records/20 {
-			t.Errorf("%d records swept, want %d", got, records-records/20)
+		if _, got, _, _ := m.Sweeps(); got != records-records/20 {
+			t.Errorf("%d records were swept, want %d", got, records-records/20)
 		}
 		<-time.After(10 * time.Minute)
 		if got := heap() - before; m.Len() != 0 || got > 100<<10 {
@@ -73,7 +73,7 @@ func TestMemoryComesBack(t *testing.T) {
 	})
 }
 
-// TestExpiryIsExact is R13 at both ends: a value lives until its expiry, and no longer.
+// TestExpiryIsExact proves R13 on both sides of the expiry: a value lives until then, and no longer.
 func TestExpiryIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := expiring.New()
@@ -87,17 +87,17 @@ func TestExpiryIsExact(t *testing.T) {
 			}
 			<-time.After(lifetime - 1)
 			if m.Peek(set) != "value" || m.Peek(swapped) != "value" {
-				t.Errorf("a value is gone a nanosecond before the end of %v", lifetime)
+				t.Errorf("a value with a lifetime of %v is gone a nanosecond too early", lifetime)
 			}
 			<-time.After(2)
 			if m.Peek(set) != "" || m.Peek(swapped) != "" {
-				t.Errorf("a value is there a nanosecond after the end of %v", lifetime)
+				t.Errorf("a value with a lifetime of %v is still there a nanosecond later", lifetime)
 			}
 		}
 	})
 }
 
-// TestExpiryOfNow has an expiry that is neither past nor future. To go-cache a lifetime of 0 means for ever.
+// TestExpiryOfNow sets an expiry that is neither past nor future. go-cache takes a lifetime of 0 for forever.
 func TestExpiryOfNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := expiring.New()
@@ -106,12 +106,12 @@ func TestExpiryOfNow(t *testing.T) {
 		m.Set("present", "value", time.Now().Add(time.Hour))
 		m.Set("present", "value", time.Now())
 		if got := m.Peek("absent") + m.Peek("present"); got != "" || m.Len() != 0 {
-			t.Errorf("values that expire at once are %q, and %d are held", got, m.Len())
+			t.Errorf("values that expire at once are %q, and the map holds %d of them", got, m.Len())
 		}
 	})
 }
 
-// TestKeepsNoTokenAlive stores parts of large texts: the map must not keep the whole of them.
+// TestKeepsNoTokenAlive stores slices of large strings. The map must not keep the whole strings in memory.
 func TestKeepsNoTokenAlive(t *testing.T) {
 	m := expiring.New()
 	defer m.Close()
@@ -126,8 +126,8 @@ func TestKeepsNoTokenAlive(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-// TestSweepIsPaced has many records, which expire at once: the work of a round is spread over it. Where the sweeper stands in
-// its round when the records come is left to chance, as no part of a round may have more than its share.
+// TestSweepIsPaced lets many records expire at once. The sweeper must spread the work over its round, wherever in the round
+// it is when they expire.
 func TestSweepIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := expiring.New()
@@ -139,21 +139,21 @@ func TestSweepIsPaced(t *testing.T) {
 		var last uint64
 		for range 36 {
 			<-time.After(5 * time.Second)
-			swept := m.Stats().Swept
+			_, swept, _, _ := m.Sweeps()
 			if swept-last > records/7 {
-				t.Errorf("%d of %d records swept within 5 s of a round of 60 s", swept-last, records)
+				t.Errorf("%d of %d records were swept within 5 s of a 60 s round", swept-last, records)
 			}
 			last = swept
 		}
 		if m.Len() != 0 {
-			t.Errorf("%d records left", m.Len())
+			t.Errorf("%d records are left", m.Len())
 		}
 	})
 }
 
-// TestVersionTellsEachChange reads as fast as it can while the value changes: what changes between two reads must have been
-// announced before, and must not have seemed complete.
-func TestVersionTellsEachChange(t *testing.T) {
+// TestCounterAnnouncesEachChange reads as fast as it can while the value changes. If two reads differ, the change counter
+// must have been odd or have moved.
+func TestCounterAnnouncesEachChange(t *testing.T) {
 	m := expiring.New()
 	defer m.Close()
 	const key, changes = "key", 500_000
@@ -165,20 +165,20 @@ func TestVersionTellsEachChange(t *testing.T) {
 			m.Set(key, strconv.Itoa(i), expires)
 		}
 	}()
-	version := m.Version(key)
+	counter := m.Counter(key)
 	for {
 		select {
 		case <-done:
-			if got := version.Load(); got != 2*changes {
-				t.Errorf("the version is %d after %d changes, want %d", got, changes, 2*changes)
+			if got := counter.Load(); got != 2*changes {
+				t.Errorf("the change counter is %d after %d changes, want %d", got, changes, 2*changes)
 			}
 			return
 		default:
 		}
-		before := version.Load()
+		before := counter.Load()
 		first, second := m.Peek(key), m.Peek(key)
-		if before%2 == 0 && first != second && version.Load() == before {
-			t.Fatalf("the value went from %q to %q, and the version stayed %d", first, second, before)
+		if before%2 == 0 && first != second && counter.Load() == before {
+			t.Fatalf("the value went from %q to %q, but the change counter stayed at %d", first, second, before)
 		}
 	}
 }
