@@ -13,7 +13,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/boltstore"
 )
 
-// BenchmarkSwap is what a refresh or a logout costs: a commit, shared by those who come at once.
+// BenchmarkSwap measures the cost of a refresh or a logout: a commit, which concurrent swaps share.
 func BenchmarkSwap(b *testing.B) {
 	for _, goroutines := range []int{1, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
@@ -38,7 +38,7 @@ func BenchmarkSwap(b *testing.B) {
 	}
 }
 
-// BenchmarkOpen reads a file of a million records.
+// BenchmarkOpen opens a file with a million records.
 func BenchmarkOpen(b *testing.B) {
 	const records = 1_000_000
 	path := file(b)

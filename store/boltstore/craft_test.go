@@ -17,7 +17,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/boltstore"
 )
 
-// The fields of a root, by their offset in its page, and where the checksum is.
+// The offsets of the fields of a root in its page.
 const (
 	rootMagic    = 16
 	rootVersion  = 20
@@ -29,7 +29,7 @@ const (
 	rootSum      = 72
 )
 
-// seal gives both roots the right checksum.
+// seal sets the checksum of both roots.
 func seal(data []byte, pageSize int) {
 	for _, root := range [][]byte{data, data[pageSize:]} {
 		sum := fnv.New64a()
@@ -38,7 +38,8 @@ func seal(data []byte, pageSize int) {
 	}
 }
 
-// openCrafted opens a file that may be crafted. It must neither panic nor take memory that the file does not justify.
+// openCrafted opens a file with the given bytes. Open must neither panic nor allocate much more memory than the size of the
+// file.
 func openCrafted(t testing.TB, data []byte) (*boltstore.Store, error) {
 	t.Helper()
 	path := file(t)
@@ -50,7 +51,7 @@ func openCrafted(t testing.TB, data []byte) (*boltstore.Store, error) {
 	s, err := boltstore.Open(path)
 	runtime.ReadMemStats(&after)
 	if took := after.TotalAlloc - before.TotalAlloc; took > uint64(4<<20+8*len(data)) {
-		t.Errorf("Open took %d bytes of memory for a file of %d", took, len(data))
+		t.Errorf("Open allocated %d bytes for a file of %d", took, len(data))
 	}
 	if err != nil {
 		if strings.Contains(err.Error(), "runtime error") || strings.Contains(err.Error(), "assertion failed") {
@@ -60,7 +61,7 @@ func openCrafted(t testing.TB, data []byte) (*boltstore.Store, error) {
 			t.Errorf("the error does not name the file: %v", err)
 		}
 		if _, again := boltstore.Open(path); again == nil || again.Error() != err.Error() {
-			t.Errorf("the second time, another error: %v, then %v", err, again)
+			t.Errorf("the second Open returns a different error: first %v, then %v", err, again)
 		}
 	}
 	return s, err
@@ -71,13 +72,13 @@ func mustRefuse(t testing.TB, name string, data []byte) {
 	s, err := openCrafted(t, data)
 	if err == nil {
 		s.Close()
-		t.Errorf("%s: it opens", name)
+		t.Errorf("%s: the file opens", name)
 	} else if !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("%s: the error does not say that the file is damaged: %v", name, err)
 	}
 }
 
-// smallFile returns a file with a tree of two levels and free pages, and its page size.
+// smallFile returns the bytes of a file with a tree of two levels and free pages, and its page size.
 func smallFile(t testing.TB) ([]byte, int) {
 	t.Helper()
 	path := file(t)
@@ -91,7 +92,7 @@ func smallFile(t testing.TB) ([]byte, int) {
 	return data, os.Getpagesize()
 }
 
-// TestCraftedRoots writes impossible numbers into roots with right checksums.
+// TestCraftedRoots writes impossible numbers into roots and gives them correct checksums.
 func TestCraftedRoots(t *testing.T) {
 	whole, pageSize := smallFile(t)
 	latest := whole
@@ -119,36 +120,44 @@ func TestCraftedRoots(t *testing.T) {
 				continue
 			}
 			for _, roots := range [][]int{{0}, {1}, {0, 1}} {
-				data := bytes.Clone(whole)
-				for _, root := range roots {
-					at := data[root*pageSize+field.at:]
-					if field.size == 4 {
-						binary.NativeEndian.PutUint32(at, uint32(value))
-					} else {
-						binary.NativeEndian.PutUint64(at, value)
-					}
-				}
 				name := fmt.Sprint(field.name, " ", value, " in roots ", roots)
+				data := withRootField(whole, pageSize, roots, field.at, field.size, value)
 				if bytes.Equal(data, whole) {
 					t.Fatal(name, ": nothing has changed")
 				}
 				seal(data, pageSize)
-				if earlier := len(roots) == 1 && &whole[roots[0]*pageSize] != &latest[0]; earlier && field.size == 8 && field.at != rootTxID {
-					// The earlier root says nothing about the present: bbolt will overwrite it.
-					if s, err := openCrafted(t, data); err != nil {
-						t.Errorf("%s: %v", name, err)
-					} else {
-						closeStore(t, s)
-					}
+				earlier := len(roots) == 1 && &whole[roots[0]*pageSize] != &latest[0]
+				if !earlier || field.size == 4 || field.at == rootTxID {
+					mustRefuse(t, name, data)
 					continue
 				}
-				mustRefuse(t, name, data)
+				// The earlier root describes an earlier state. bbolt will overwrite it.
+				if s, err := openCrafted(t, data); err != nil {
+					t.Errorf("%s: %v", name, err)
+				} else {
+					closeStore(t, s)
+				}
 			}
 		}
 	}
 }
 
-// TestNoPageSize has bbolt divide by the page size of a large file. The panic must not leave the file locked.
+// withRootField returns a copy of the file with another value in a field of the given roots.
+func withRootField(whole []byte, pageSize int, roots []int, at, size int, value uint64) []byte {
+	data := bytes.Clone(whole)
+	for _, root := range roots {
+		field := data[root*pageSize+at:]
+		if size == 4 {
+			binary.NativeEndian.PutUint32(field, uint32(value))
+		} else {
+			binary.NativeEndian.PutUint64(field, value)
+		}
+	}
+	return data
+}
+
+// TestNoPageSize makes bbolt divide by a page size of 0, which it does for a large file. The panic must not leave the file
+// locked.
 func TestNoPageSize(t *testing.T) {
 	whole, pageSize := smallFile(t)
 	data := bytes.Clone(whole)
@@ -167,13 +176,13 @@ func TestNoPageSize(t *testing.T) {
 		s, err := boltstore.Open(path)
 		if err == nil {
 			s.Close()
-			t.Fatal("it opens")
+			t.Fatal("the file opens")
 		}
 		if !strings.Contains(err.Error(), "damaged") {
-			t.Errorf("%v", err)
+			t.Errorf("the error does not say that the file is damaged: %v", err)
 		}
 	}
-	if err := os.WriteFile(path, whole, 0o600); err != nil { // the same file as far as locks go
+	if err := os.WriteFile(path, whole, 0o600); err != nil { // keeps the inode, and so the lock if there is one
 		t.Fatal(err)
 	}
 	open(t, path)
@@ -182,13 +191,16 @@ func TestNoPageSize(t *testing.T) {
 // TestCraftedPages writes extreme numbers into each word of the headers and element tables of all pages.
 func TestCraftedPages(t *testing.T) {
 	whole, pageSize := smallFile(t)
-	opened := 0
+	values := []uint32{0, 1, 0xFFFF, 1 << 16, 1 << 20, math.MaxInt32, 1 << 31, math.MaxUint32 - 15, math.MaxUint32}
+	opened, tried := 0, 0
 	for start := 2 * pageSize; start+pageSize <= len(whole); start += pageSize {
 		if len(bytes.Trim(whole[start:start+pageSize], "\x00")) == 0 {
 			continue // never used
 		}
 		for at := start; at < start+64; at += 4 {
-			for _, value := range []uint32{0, 1, 0xFFFF, 1 << 16, 1 << 20, math.MaxInt32, 1 << 31, math.MaxUint32 - 15, math.MaxUint32} {
+			for range rounds(len(values), 2) {
+				value := values[tried%len(values)] // other ones for each word
+				tried++
 				data := bytes.Clone(whole)
 				binary.NativeEndian.PutUint32(data[at:], value)
 				s, err := openCrafted(t, data)
@@ -197,17 +209,17 @@ func TestCraftedPages(t *testing.T) {
 				}
 				opened++
 				if s.Len() != 40 {
-					t.Errorf("page %d, byte %d, value %d: it opens with %d records", start/pageSize, at-start, value, s.Len())
+					t.Errorf("page %d, byte %d, value %d: the file opens with %d records, want 40", start/pageSize, at-start, value, s.Len())
 				}
 				s.Close()
 			}
 		}
 	}
-	t.Logf("%d files open: what was changed is free", opened)
+	t.Logf("%d of %d files open, because the changed word is not in use", opened, tried)
 }
 
-// TestDamagedBranch flips bits of the keys in a branch. No record changes, but a search that goes astray would write a
-// second record of the same key, and the next Open might find the first.
+// TestDamagedBranch flips bits of the keys in a branch. The records do not change, but a search would end in the wrong leaf.
+// A swap would then write a second record of the same key, and the next Open might find the first.
 func TestDamagedBranch(t *testing.T) {
 	whole, pageSize := smallFile(t)
 	refused, opened := 0, 0
@@ -248,12 +260,12 @@ func TestDamagedBranch(t *testing.T) {
 		}
 	}
 	if refused == 0 {
-		t.Error("no file was refused")
+		t.Error("every file with a damaged branch opens")
 	}
-	t.Logf("%d files are refused, %d open", refused, opened)
+	t.Logf("%d files were refused, %d opened", refused, opened)
 }
 
-// A crafted file is built page by page. Its roots are pages 0 and 1, its freelist is page 2.
+// A crafted is a file that a test builds page by page. Its roots are pages 0 and 1, its freelist is page 2.
 type crafted struct {
 	pages    [][]byte
 	pageSize int
@@ -269,10 +281,10 @@ type item struct {
 	key, value []byte
 	child      int
 	bucket     bool
-	at         int // where its key is in the page, if not behind the previous item
+	at         int // offset of the key in the page; 0: after the previous item
 }
 
-// encodeItems returns a page without its number.
+// encodeItems returns a page with the items, but without its number.
 func encodeItems(flags int, items []item) []byte {
 	page := make([]byte, 16+16*len(items))
 	binary.NativeEndian.PutUint16(page[8:], uint16(flags))
@@ -301,7 +313,7 @@ func encodeItems(flags int, items []item) []byte {
 	return page
 }
 
-// add appends a page, with the additional ones it needs, and returns its number.
+// add appends a page, including the additional pages that it spans, and returns its number.
 func (c *crafted) add(page []byte) int {
 	id := 3
 	for _, p := range c.pages {
@@ -320,7 +332,8 @@ func bucketWithRoot(id int) []byte {
 
 func inlineBucket(page []byte) []byte { return append(make([]byte, 16), page...) }
 
-// file returns the file of a blacklist whose records are in the tree under the given page.
+// file returns the bytes of a blacklist whose records are in the tree under page records. The tally matches the stored
+// items. The additional items are in the bucket of the metadata.
 func (c *crafted) file(records int, stored []item, more ...item) []byte {
 	var sum uint64
 	table := crc64.MakeTable(crc64.ECMA)
@@ -357,7 +370,7 @@ func (c *crafted) file(records int, stored []item, more ...item) []byte {
 
 func newCrafted() *crafted { return &crafted{pageSize: os.Getpagesize()} }
 
-// record returns an item as the store writes it, which never expires.
+// record returns an item as the store writes it, with an expiry in the year 9999.
 func record(key, value string) item {
 	return item{
 		key:   []byte("k" + key),
@@ -365,26 +378,38 @@ func record(key, value string) item {
 	}
 }
 
-// TestCraftedTree has files with all checksums right that bbolt would take at their word.
-func TestCraftedTree(t *testing.T) {
-	records := func(keys ...string) (items []item) {
-		for _, key := range keys {
-			items = append(items, record(key, "value"))
-		}
-		return items
+func records(keys ...string) (items []item) {
+	for _, key := range keys {
+		items = append(items, record(key, "value"))
 	}
-	whole := func(c *crafted) []byte {
-		left, right := records("a", "b"), records("c", "d", "e")
-		top := c.add(encodeItems(branch, []item{
-			{key: []byte("ka"), child: c.add(encodeItems(leaf, left))},
-			{key: []byte("kc"), child: c.add(encodeItems(leaf, right))},
-		}))
-		return c.file(top, append(left, right...))
+	return items
+}
+
+func bucket(value []byte) item { return item{key: []byte("b"), value: value, bucket: true} }
+
+// leafFile returns a file with all records in one leaf.
+func (c *crafted) leafFile(items []item, more ...item) []byte {
+	return c.file(c.add(encodeItems(leaf, items)), items, more...)
+}
+
+// branchFile returns a file with a branch above two leaves. The branch has the given keys for them.
+func (c *crafted) branchFile(leftKey string, left []item, rightKey string, right []item) []byte {
+	top := c.add(encodeItems(branch, []item{
+		{key: []byte("k" + leftKey), child: c.add(encodeItems(leaf, left))},
+		{key: []byte("k" + rightKey), child: c.add(encodeItems(leaf, right))},
+	}))
+	return c.file(top, append(left, right...))
+}
+
+// TestCraftedWhole opens files that are correct. It proves that the files of the tests below are refused for the one thing
+// that is wrong with each.
+func TestCraftedWhole(t *testing.T) {
+	whole := func(pageSize int) []byte {
+		return (&crafted{pageSize: pageSize}).branchFile("a", records("a", "b"), "c", records("c", "d", "e"))
 	}
 	for _, pageSize := range []int{4096, 8192, 16384, 65536} {
-		// These open, so the files below are refused for the one thing that is wrong with them.
-		t.Run(fmt.Sprint("whole, pages of ", pageSize), func(t *testing.T) {
-			s, err := openCrafted(t, whole(&crafted{pageSize: pageSize}))
+		t.Run(fmt.Sprint("pages of ", pageSize), func(t *testing.T) {
+			s, err := openCrafted(t, whole(pageSize))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -398,78 +423,36 @@ func TestCraftedTree(t *testing.T) {
 		})
 	}
 	for _, pageSize := range []int{1024, 2048, 6144, 12288, 1 << 17} {
-		t.Run(fmt.Sprint("pages of ", pageSize), func(t *testing.T) {
-			data := whole(&crafted{pageSize: pageSize})
-			mustRefuse(t, "impossible page size", append(data, make([]byte, 16<<10)...))
+		t.Run(fmt.Sprint("impossible pages of ", pageSize), func(t *testing.T) {
+			mustRefuse(t, "impossible page size", append(whole(pageSize), make([]byte, 16<<10)...))
 		})
 	}
-	refuse := func(name string, build func(c *crafted) []byte) {
-		t.Run(name, func(t *testing.T) {
-			mustRefuse(t, name, build(newCrafted()))
-		})
-	}
-	refuse("overlapping records", func(c *crafted) []byte { // a few hundred kilobytes that unfold to 60 MB
-		const n, size = 250, 250_000
-		table := 16 + 16*n
-		shared := append(bytes.Repeat([]byte("k"), n), "l"+strings.Repeat("x", size)...) // each suffix is greater than the one before
-		var items, stored []item
-		for i := range n {
-			key, value := shared[i:n+1], shared[n+1:]
-			items = append(items, item{key: key, value: value, at: table + i})
-			stored = append(stored, item{key: key, value: value})
-		}
-		page := append(encodeItems(leaf, items), shared...)
-		return c.file(c.add(page), stored)
-	})
-	refuse("keys out of order", func(c *crafted) []byte {
-		items := records("b", "a")
-		return c.file(c.add(encodeItems(leaf, items)), items)
-	})
-	refuse("a key twice", func(c *crafted) []byte {
-		items := records("a", "a")
-		return c.file(c.add(encodeItems(leaf, items)), items)
-	})
-	refuse("an empty key", func(c *crafted) []byte {
-		items := records("a")
-		return c.file(c.add(encodeItems(leaf, items)), items, item{value: []byte("value")})
-	})
-	refuse("a key that is too long", func(c *crafted) []byte {
-		items := records("a", strings.Repeat("b", 1<<15))
-		return c.file(c.add(encodeItems(leaf, items)), items)
-	})
-	refuse("a leaf outside its bounds", func(c *crafted) []byte {
-		left, right := records("a", "d"), records("c", "e")
-		top := c.add(encodeItems(branch, []item{
-			{key: []byte("ka"), child: c.add(encodeItems(leaf, left))},
-			{key: []byte("kc"), child: c.add(encodeItems(leaf, right))},
-		}))
-		return c.file(top, append(left, right...))
-	})
-	refuse("an empty leaf in a branch", func(c *crafted) []byte {
-		left := records("a", "d")
-		top := c.add(encodeItems(branch, []item{
-			{key: []byte("ka"), child: c.add(encodeItems(leaf, left))},
-			{key: []byte("ke"), child: c.add(encodeItems(leaf, nil))},
-		}))
-		return c.file(top, left)
-	})
-	refuse("a leaf above its key in the branch", func(c *crafted) []byte {
-		left, right := records("a"), records("d", "e")
-		top := c.add(encodeItems(branch, []item{
-			{key: []byte("ka"), child: c.add(encodeItems(leaf, left))},
-			{key: []byte("kc"), child: c.add(encodeItems(leaf, right))},
-		}))
-		return c.file(top, append(left, right...))
-	})
-	refuse("a leaf below its bounds", func(c *crafted) []byte {
-		left, right := records("a"), records("b", "e")
-		top := c.add(encodeItems(branch, []item{
-			{key: []byte("ka"), child: c.add(encodeItems(leaf, left))},
-			{key: []byte("kc"), child: c.add(encodeItems(leaf, right))},
-		}))
-		return c.file(top, append(left, right...))
-	})
-	refuse("the last leaf outside its bounds", func(c *crafted) []byte {
+}
+
+// craftedTrees are files with correct checksums. bbolt would open them and rely on them.
+var craftedTrees = map[string]func(c *crafted) []byte{
+	"overlapping records": overlapping,
+	"keys out of order":   func(c *crafted) []byte { return c.leafFile(records("b", "a")) },
+	"a repeated key":      func(c *crafted) []byte { return c.leafFile(records("a", "a")) },
+	"an empty key": func(c *crafted) []byte {
+		return c.leafFile(records("a"), item{value: []byte("value")})
+	},
+	"a key that is too long": func(c *crafted) []byte {
+		return c.leafFile(records("a", strings.Repeat("b", 1<<15)))
+	},
+	"a leaf outside its bounds": func(c *crafted) []byte {
+		return c.branchFile("a", records("a", "d"), "c", records("c", "e"))
+	},
+	"an empty leaf in a branch": func(c *crafted) []byte {
+		return c.branchFile("a", records("a", "d"), "e", nil)
+	},
+	"a leaf above its key in the branch": func(c *crafted) []byte {
+		return c.branchFile("a", records("a"), "c", records("d", "e"))
+	},
+	"a leaf below its bounds": func(c *crafted) []byte {
+		return c.branchFile("a", records("a"), "c", records("b", "e"))
+	},
+	"the last leaf outside its bounds": func(c *crafted) []byte {
 		first, inner, last := records("a"), records("b", "x"), records("m")
 		low := c.add(encodeItems(branch, []item{
 			{key: []byte("ka"), child: c.add(encodeItems(leaf, first))},
@@ -480,100 +463,121 @@ func TestCraftedTree(t *testing.T) {
 			{key: []byte("km"), child: c.add(encodeItems(leaf, last))},
 		}))
 		return c.file(top, append(append(first, inner...), last...))
-	})
-	refuse("a branch without children", func(c *crafted) []byte {
+	},
+	"a branch without children": func(c *crafted) []byte {
 		return c.file(c.add(encodeItems(branch, nil)), nil)
-	})
-	refuse("a deep tree", func(c *crafted) []byte {
+	},
+	"a deep tree": func(c *crafted) []byte {
 		items := records("a")
 		id := c.add(encodeItems(leaf, items))
 		for range 200 {
 			id = c.add(encodeItems(branch, []item{{key: []byte("ka"), child: id}}))
 		}
 		return c.file(id, items)
-	})
-	refuse("a bucket within a bucket, and so on", func(c *crafted) []byte {
-		items := records("a")
+	},
+	"deeply nested buckets": func(c *crafted) []byte {
 		nested := encodeItems(leaf, nil)
 		for range 200 {
-			nested = encodeItems(leaf, []item{{key: []byte("b"), value: inlineBucket(nested), bucket: true}})
+			nested = encodeItems(leaf, []item{bucket(inlineBucket(nested))})
 		}
-		return c.file(c.add(encodeItems(leaf, items)), items, item{key: []byte("b"), value: inlineBucket(nested), bucket: true})
-	})
-	refuse("buckets with trees, and so on", func(c *crafted) []byte {
-		items := records("a")
+		return c.leafFile(records("a"), bucket(inlineBucket(nested)))
+	},
+	"deeply nested buckets with trees": func(c *crafted) []byte {
 		id := c.add(encodeItems(leaf, nil))
 		for range 200 {
-			id = c.add(encodeItems(leaf, []item{{key: []byte("b"), value: bucketWithRoot(id), bucket: true}}))
+			id = c.add(encodeItems(leaf, []item{bucket(bucketWithRoot(id))}))
 		}
-		return c.file(c.add(encodeItems(leaf, items)), items, item{key: []byte("b"), value: bucketWithRoot(id), bucket: true})
-	})
-	refuse("a bucket without a root", func(c *crafted) []byte {
-		items := records("a")
-		return c.file(c.add(encodeItems(leaf, items)), items, item{key: []byte("b"), value: make([]byte, 15), bucket: true})
-	})
-	refuse("a bucket without a page", func(c *crafted) []byte {
-		items := records("a")
-		return c.file(c.add(encodeItems(leaf, items)), items, item{key: []byte("b"), value: make([]byte, 16+8), bucket: true})
-	})
-	refuse("a record that is a bucket", func(c *crafted) []byte {
+		return c.leafFile(records("a"), bucket(bucketWithRoot(id)))
+	},
+	"a bucket without a root": func(c *crafted) []byte {
+		return c.leafFile(records("a"), bucket(make([]byte, 15)))
+	},
+	"a bucket without a page": func(c *crafted) []byte {
+		return c.leafFile(records("a"), bucket(make([]byte, 16+8)))
+	},
+	"a record that is a bucket": func(c *crafted) []byte {
 		items := records("a")
 		items[0].bucket, items[0].value = true, inlineBucket(encodeItems(leaf, nil))
-		return c.file(c.add(encodeItems(leaf, items)), items)
-	})
-	refuse("a bucket that is a branch", func(c *crafted) []byte {
-		items := records("a")
-		return c.file(c.add(encodeItems(leaf, items)), items, item{key: []byte("b"), value: inlineBucket(encodeItems(branch, nil)), bucket: true})
-	})
-	refuse("two buckets with one tree", func(c *crafted) []byte {
+		return c.leafFile(items)
+	},
+	"a bucket that is a branch": func(c *crafted) []byte {
+		return c.leafFile(records("a"), bucket(inlineBucket(encodeItems(branch, nil))))
+	},
+	"two buckets with one tree": func(c *crafted) []byte {
 		items := records("a")
 		id := c.add(encodeItems(leaf, items))
-		return c.file(id, items, item{key: []byte("b"), value: bucketWithRoot(id), bucket: true})
-	})
+		return c.file(id, items, bucket(bucketWithRoot(id)))
+	},
+}
+
+// overlapping returns a file of a few hundred kilobytes whose records unfold to 60 MB. The keys are in order: each is a
+// suffix of the one before, and greater.
+func overlapping(c *crafted) []byte {
+	const n, size = 250, 250_000
+	table := 16 + 16*n
+	shared := append(bytes.Repeat([]byte("k"), n), "l"+strings.Repeat("x", size)...)
+	var items, stored []item
+	for i := range n {
+		key, value := shared[i:n+1], shared[n+1:]
+		items = append(items, item{key: key, value: value, at: table + i})
+		stored = append(stored, item{key: key, value: value})
+	}
+	page := append(encodeItems(leaf, items), shared...)
+	return c.file(c.add(page), stored)
+}
+
+func TestCraftedTree(t *testing.T) {
+	for name, build := range craftedTrees {
+		t.Run(name, func(t *testing.T) {
+			mustRefuse(t, name, build(newCrafted()))
+		})
+	}
+}
+
+func TestCraftedFreelist(t *testing.T) {
 	for name, ids := range map[string][]uint64{
-		"a free page that is in use":  {3},
-		"a free page twice":           {5, 5},
-		"a free page out of the file": {5, 6},
-		"a free root":                 {1, 5},
-		"a freelist that is free":     {2, 5},
+		"a free page that is in use":      {3},
+		"a repeated free page":            {5, 5},
+		"a free page outside of the file": {5, 6},
+		"a free root":                     {1, 5},
+		"a freelist that is free":         {2, 5},
 	} {
-		refuse(name, func(c *crafted) []byte {
-			items := records("a")
-			data := c.file(c.add(encodeItems(leaf, items)), items) // pages 3 and 4
+		t.Run(name, func(t *testing.T) {
+			c := newCrafted()
+			data := c.leafFile(records("a")) // pages 3 and 4
 			freelist := data[2*c.pageSize:]
 			binary.NativeEndian.PutUint16(freelist[10:], uint16(len(ids)))
 			for i, id := range ids {
 				binary.NativeEndian.PutUint64(freelist[16+8*i:], id)
 			}
-			if slices.Contains(ids, 5) { // one more page, which is free
+			if slices.Contains(ids, 5) { // add a free page
 				data = append(data, make([]byte, c.pageSize)...)
 				for _, root := range [][]byte{data, data[c.pageSize:]} {
 					binary.NativeEndian.PutUint64(root[rootPages:], 6)
 				}
 				seal(data, c.pageSize)
 			}
-			return data
+			mustRefuse(t, name, data)
 		})
 	}
 	for _, n := range []uint64{600, 1 << 32, 1 << 60, 1<<61 + 1, 1 << 63, math.MaxUint64} {
-		refuse(fmt.Sprint("a freelist of ", n), func(c *crafted) []byte {
-			items := records("a")
-			data := c.file(c.add(encodeItems(leaf, items)), items)
+		name := fmt.Sprint("a freelist of ", n, " pages")
+		t.Run(name, func(t *testing.T) {
+			c := newCrafted()
+			data := c.leafFile(records("a"))
 			freelist := data[2*c.pageSize:]
 			binary.NativeEndian.PutUint16(freelist[10:], 0xFFFF)
 			binary.NativeEndian.PutUint64(freelist[16:], n)
-			return data
+			mustRefuse(t, name, data)
 		})
 	}
 }
 
-// TestLongFreelist has a freelist that spans pages, and is read in pieces.
+// TestLongFreelist opens files with a freelist that spans pages and is read in several pieces.
 func TestLongFreelist(t *testing.T) {
 	for _, n := range []int{5000, 9000, 0xFFFE, 0xFFFF, 70_000} {
 		c := newCrafted()
-		items := []item{record("a", "value")}
-		id := c.add(encodeItems(leaf, items))
-		data := c.file(id, items)
+		data := c.leafFile(records("a"))
 		pages := len(data) / c.pageSize
 		list := make([]byte, 16)
 		binary.NativeEndian.PutUint16(list[8:], 0x10)
@@ -581,7 +585,7 @@ func TestLongFreelist(t *testing.T) {
 		if n >= 0xFFFF {
 			list = binary.NativeEndian.AppendUint64(list, uint64(n))
 		}
-		list = binary.NativeEndian.AppendUint64(list, 2) // where the short freelist was
+		list = binary.NativeEndian.AppendUint64(list, 2) // the page of the short freelist
 		own := (len(list) + 8*(n-1) + c.pageSize - 1) / c.pageSize
 		for i := range n - 1 {
 			list = binary.NativeEndian.AppendUint64(list, uint64(pages+own+i))
@@ -604,13 +608,13 @@ func TestLongFreelist(t *testing.T) {
 		mustSwap(t, s, "a", "value", "2", inAnHour())
 		closeStore(t, s)
 		if got := open(t, path).Peek("a"); got != "2" {
-			t.Errorf("with %d free pages the record is %q", n, got)
+			t.Errorf("with %d free pages the record is %q, want 2", n, got)
 		}
 	}
 }
 
-// FuzzCrafted overwrites words of a small file and seals its roots. The file must open or be refused, in bounded
-// memory, and a file that opens must take swaps.
+// FuzzCrafted overwrites words of a small file and seals its roots. Open must accept or refuse the file in bounded memory.
+// A file that opens must keep a swap.
 func FuzzCrafted(f *testing.F) {
 	whole, pageSize := smallFile(f)
 	whole = bytes.TrimRight(whole, "\x00")
@@ -623,7 +627,7 @@ func FuzzCrafted(f *testing.F) {
 		f.Add(page*uint32(pageSize)+8, uint64(math.MaxUint64), uint32(0), uint64(0), false)
 		f.Add(page*uint32(pageSize)+24, uint64(1<<52), uint32(0), uint64(0), false)
 	}
-	f.Add(uint32(41085), uint64(0), uint32(0), uint64(0), false) // the first key of a branch is less than that of its leaf
+	f.Add(uint32(41085), uint64(0), uint32(0), uint64(0), false) // the first key of a branch is less than the first key of its leaf
 	f.Fuzz(func(t *testing.T, at1 uint32, word1 uint64, at2 uint32, word2 uint64, both bool) {
 		data := bytes.Clone(whole)
 		binary.NativeEndian.PutUint64(data[int(at1)%(len(data)-8):], word1)
@@ -639,7 +643,7 @@ func FuzzCrafted(f *testing.F) {
 		path := s.DB().Path()
 		closeStore(t, s)
 		if got := open(t, path).Peek("a key of the test"); got != "value" {
-			t.Errorf("after another opening the key is %q", got)
+			t.Errorf("after the file was opened again the key is %q", got)
 		}
 	})
 }

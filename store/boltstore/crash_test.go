@@ -17,10 +17,10 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/boltstore"
 )
 
-// crashEnv tells this test's program to be the child: to swap in the file that it names until it is killed.
+// crashEnv makes this test program the child process, which swaps in the named file until it is killed.
 const crashEnv = "BOLTSTORE_CRASH_FILE"
 
-// swapUntilKilled counts under 16 keys, and prints each count once its swap is answered.
+// swapUntilKilled increments the numbers of 16 keys, and prints each number once its swap is answered.
 func swapUntilKilled(path string) {
 	s, err := boltstore.Open(path)
 	if err != nil {
@@ -46,12 +46,13 @@ func swapUntilKilled(path string) {
 	wg.Wait()
 }
 
-// TestCrash kills a process amid its swaps, again and again: what was answered is in force.
+// TestCrash kills a process during its swaps, repeatedly. Every swap that was answered must be in the file.
 func TestCrash(t *testing.T) {
 	path := file(t)
 	answered := map[string]int{}
 	swaps := 0
-	for range 50 {
+	lives := rounds(50, 10)
+	for range lives {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), crashEnv+"="+path)
 		var out bytes.Buffer
@@ -63,7 +64,7 @@ func TestCrash(t *testing.T) {
 		select {
 		case <-started:
 		case <-time.After(10 * time.Second):
-			t.Error("the child answered nothing")
+			t.Error("the child process answered no swap")
 		}
 		<-time.After(time.Duration(rand.IntN(30)) * time.Millisecond)
 		child.Process.Kill()
@@ -73,14 +74,14 @@ func TestCrash(t *testing.T) {
 			key, count, _ := strings.Cut(lines.Text(), " ")
 			n, err := strconv.Atoi(count)
 			if err != nil {
-				t.Fatalf("the child says %q", lines.Text())
+				t.Fatalf("the child process printed %q", lines.Text())
 			}
 			answered[key] = max(answered[key], n)
 			swaps++
 		}
 		checkCounts(t, path, answered)
 	}
-	t.Logf("%d swaps answered in 50 lives", swaps)
+	t.Logf("%d swaps answered in %d lives", swaps, lives)
 }
 
 func checkCounts(t *testing.T, path string, answered map[string]int) {
@@ -88,16 +89,16 @@ func checkCounts(t *testing.T, path string, answered map[string]int) {
 	s := open(t, path)
 	defer closeStore(t, s)
 	for key, want := range answered {
-		// One more may have been committed, and not yet answered.
+		// One more swap may have been committed but not answered.
 		got, _ := strconv.Atoi(s.Peek(key))
 		if got != want && got != want+1 {
-			t.Errorf("after the crash key %s = %d, but %d was answered", key, got, want)
+			t.Errorf("after the crash key %s = %d, but the swap to %d was answered", key, got, want)
 		}
-		answered[key] = got // what the next life starts from
+		answered[key] = got // the next life starts from here
 	}
 }
 
-// notifier closes first upon the first write.
+// notifier closes first on the first write.
 type notifier struct {
 	w     *bytes.Buffer
 	first chan struct{}

@@ -17,7 +17,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/boltstore"
 )
 
-// wholeFile returns the bytes of a file with pages of every kind, and the records in it.
+// wholeFile returns the bytes of a file with pages of every kind, and the records in the file.
 func wholeFile(t *testing.T) ([]byte, map[string]string) {
 	t.Helper()
 	path := file(t)
@@ -57,7 +57,8 @@ func contents(s *boltstore.Store, keys map[string]string) map[string]string {
 	return found
 }
 
-// refusedOrWhole opens a file with the given bytes. It must be refused, with its name, or hold all records.
+// refusedOrWhole opens a file with the given bytes. Open must return an error that names the file, or the file must hold
+// all records.
 func refusedOrWhole(t *testing.T, data []byte, records map[string]string) (refused bool) {
 	t.Helper()
 	path := file(t)
@@ -73,16 +74,16 @@ func refusedOrWhole(t *testing.T, data []byte, records map[string]string) (refus
 	}
 	defer s.Close()
 	if s.Len() != len(records) || !maps.Equal(contents(s, records), records) {
-		t.Errorf("a damaged file opens with %d records, want %d or an error", s.Len(), len(records))
+		t.Errorf("a damaged file opens with %d records, want all %d or an error", s.Len(), len(records))
 	}
 	return false
 }
 
-// TestDamage flips bits, and overwrites and swaps sectors and pages, at random and in every page's header.
+// TestDamage flips bits and overwrites and swaps sectors and pages, at random positions and in the header of every page.
 func TestDamage(t *testing.T) {
 	whole, records := wholeFile(t)
 	if refusedOrWhole(t, whole, records) {
-		t.Fatal("the whole file is refused")
+		t.Fatal("the undamaged file is refused")
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	page := os.Getpagesize()
@@ -94,9 +95,9 @@ func TestDamage(t *testing.T) {
 			refused[kind]++
 		}
 	}
-	used := min(len(whole), 48*page) // the file ends with pages never used
+	used := min(len(whole), 48*page) // the pages at the end of the file were never used
 	for start := 0; start < used; start += page {
-		for range 8 {
+		for range rounds(8, 2) {
 			try("bits of headers", func(data []byte) { data[start+rnd.IntN(80)] ^= 1 << rnd.IntN(8) })
 		}
 		try("zeroed pages", func(data []byte) { clear(data[start : start+page]) })
@@ -106,63 +107,69 @@ func TestDamage(t *testing.T) {
 			copy(data[start:start+page], whole[other:other+page])
 		})
 	}
-	for range 200 {
+	for range rounds(200, 20) {
 		try("bits", func(data []byte) { data[rnd.IntN(len(data))] ^= 1 << rnd.IntN(8) })
 		try("words", func(data []byte) {
 			at := rnd.IntN(len(data)/8) * 8
 			binary.NativeEndian.PutUint64(data[at:], uint64(rnd.IntN(len(data)/page)))
 		})
 	}
-	t.Logf("refused of %d pages: %v", len(whole)/page, refused)
-	for size := page / 2; size < len(whole); size += page / 2 { // the file ends with pages never used
+	t.Logf("files refused, of %d pages each: %v", len(whole)/page, refused)
+	for size := page / 2; size < len(whole); size += page / 2 * rounds(1, 5) { // odd, so that half pages occur as well
+		// The pages at the end of the file were never used.
 		if !refusedOrWhole(t, whole[:size], records) && size < len(whole)/2 {
-			t.Errorf("a file cut to %d of %d bytes opens", size, len(whole))
+			t.Errorf("a file truncated to %d of %d bytes opens", size, len(whole))
 		}
 	}
 }
 
-func TestOtherFiles(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name string, data []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
+// write creates a file with the given bytes and returns its path.
+func write(t *testing.T, data []byte) string {
+	t.Helper()
+	path := file(t)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	boltFile := func(name string, buckets ...string) string {
-		path := filepath.Join(dir, name)
-		db, err := bolt.Open(path, 0o600, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		err = db.Update(func(tx *bolt.Tx) error {
-			for _, bucket := range buckets {
-				if _, err := tx.CreateBucket([]byte(bucket)); err != nil {
-					return err
-				}
+	return path
+}
+
+// boltFile creates a bbolt file with empty buckets and returns its path.
+func boltFile(t *testing.T, buckets ...string) string {
+	t.Helper()
+	path := file(t)
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, bucket := range buckets {
+			if _, err := tx.CreateBucket([]byte(bucket)); err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
-		return path
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return path
+}
+
+func TestOtherFiles(t *testing.T) {
 	for name, path := range map[string]string{
-		"empty":                  write("empty", nil),
-		"text":                   write("text", []byte("blacklist\n")),
-		"long text":              write("long text", bytes.Repeat([]byte("blacklist\n"), 10_000)),
-		"zeros":                  write("zeros", make([]byte, 1<<16)),
-		"another database":       write("sqlite", append([]byte("SQLite format 3\x00"), make([]byte, 8192)...)),
-		"another bbolt file":     boltFile("other", "widgets"),
-		"a bbolt file, emptied":  boltFile("emptied"),
-		"a bucket missing":       boltFile("no records", "meta"),
-		"other bucket missing":   boltFile("no meta", "records"),
-		"buckets without format": boltFile("no format", "records", "meta"),
-		"directory":              dir,
-		"no such directory":      filepath.Join(dir, "none", "file"),
+		"empty":                  write(t, nil),
+		"text":                   write(t, []byte("blacklist\n")),
+		"long text":              write(t, bytes.Repeat([]byte("blacklist\n"), 10_000)),
+		"zeros":                  write(t, make([]byte, 1<<16)),
+		"another database":       write(t, append([]byte("SQLite format 3\x00"), make([]byte, 8192)...)),
+		"another bbolt file":     boltFile(t, "widgets"),
+		"an emptied bbolt file":  boltFile(t),
+		"no records bucket":      boltFile(t, "meta"),
+		"no meta bucket":         boltFile(t, "records"),
+		"buckets without format": boltFile(t, "records", "meta"),
+		"directory":              t.TempDir(),
+		"no such directory":      filepath.Join(t.TempDir(), "none", "file"),
 		"device":                 os.DevNull,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,13 +179,13 @@ func TestOtherFiles(t *testing.T) {
 				t.Fatal("it opens as a blacklist")
 			}
 			if !strings.Contains(err.Error(), path) || !strings.HasPrefix(err.Error(), "boltstore: ") {
-				t.Errorf("the error names neither package nor file: %v", err)
+				t.Errorf("the error does not name the package and the file: %v", err)
 			}
 			if again, err2 := boltstore.Open(path); err2 == nil {
 				again.Close()
 				t.Error("it opens as a blacklist the second time")
 			} else if err.Error() != err2.Error() {
-				t.Errorf("the second time, another error: %v, then %v", err, err2)
+				t.Errorf("the second Open returns a different error: first %v, then %v", err, err2)
 			}
 		})
 	}
@@ -203,15 +210,15 @@ func TestSecondOpener(t *testing.T) {
 	start := time.Now()
 	_, err := boltstore.Open(path)
 	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("the second opener gets the error: %v", err)
+		t.Errorf("the second Open returns %v, want an error that says that the file is in use", err)
 	}
 	if took := time.Since(start); took > time.Second {
-		t.Errorf("the second opener waited %v", took)
+		t.Errorf("the second Open waited %v", took)
 	}
-	mustSwap(t, s, "key", "value", "2", inAnHour()) // the first is undisturbed
+	mustSwap(t, s, "key", "value", "2", inAnHour()) // the first store still works
 	closeStore(t, s)
 	if got := open(t, path).Peek("key"); got != "2" {
-		t.Errorf("after the first has closed: %q", got)
+		t.Errorf("after the first store was closed and the file opened again: key = %q, want 2", got)
 	}
 }
 

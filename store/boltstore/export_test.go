@@ -6,20 +6,20 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// SetMaxSize makes every commit fail that would let the file grow beyond size, as a full disk does; 0 lifts it.
+// SetMaxSize makes every commit fail that would let the file grow beyond size, as on a full disk. 0 removes the limit.
 func (s *Store) SetMaxSize(size int) { s.db.MaxSize = size }
 
-// SetCommit puts f in the place of bbolt's commit, which it is given.
+// SetCommit replaces the commit of bbolt by f, which gets the original.
 func (s *Store) SetCommit(f func(commit func() error) error) {
 	s.update = func(fn func(*bolt.Tx) error) error {
 		return f(func() error { return s.db.Update(fn) })
 	}
 }
 
-// DB returns the database under the store.
+// DB returns the bbolt database of the store.
 func (s *Store) DB() *bolt.DB { return s.db }
 
-// OpenWithSync is Open with f in the place of syncDirectory, which f is given.
+// OpenWithSync is Open with f instead of syncDirectory. f gets the original.
 func OpenWithSync(path string, f func(sync func() error) error) (*Store, error) {
 	s := newStore(path)
 	sync := s.syncDirectory
@@ -29,15 +29,15 @@ func OpenWithSync(path string, f func(sync func() error) error) (*Store, error) 
 	return s.start(true)
 }
 
-// SyncDirectory is what Open does for a new file.
+// SyncDirectory makes the name of a file durable, as Open does for a new file.
 func SyncDirectory(path string) error {
 	s := newStore(path)
 	defer s.memory.Close()
 	return s.syncDirectory(path)
 }
 
-// OpenVanished does one of the two steps in which OpenExisting opens a file that it has found: first read-only, to check
-// it, and then for writing.
+// OpenVanished runs one of the two steps in which OpenExisting opens a file after it has found it: first read-only to
+// verify it, then for writing. A test can so remove or change the file before the step.
 func OpenVanished(path string, readOnly bool) error {
 	s := newStore(path)
 	defer s.memory.Close()

@@ -17,13 +17,14 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/ginrefresh/ginrefresh/store/internal/expiring"
+	"github.com/ginrefresh/ginrefresh/store/internal/unixms"
 )
 
 const (
 	// format is stored in the file and names its layout. A later layout gets another name.
 	format = "ginrefresh blacklist 1"
 
-	// lockTimeout is how long Open waits for the lock of another process. bbolt tries again every 50 ms.
+	// lockTimeout is how long Open waits for the lock of another process. bbolt retries every 50 ms.
 	lockTimeout = 100 * time.Millisecond
 
 	// sweepRound is how long one pass of the sweeper over the file takes, in steps of sweepRecords. There is no
@@ -38,9 +39,6 @@ var (
 	formatKey     = []byte("format")
 	tallyKey      = []byte("tally")
 )
-
-// farthest is the latest expiry that is stored: the end of the years with four digits.
-var farthest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // A change is the new state of a key. The zero change makes it absent.
 type change struct {
@@ -63,14 +61,10 @@ func encodeKey(key string) []byte {
 
 // encode returns the record: the expiry in Unix milliseconds, rounded up, followed by the value.
 func (c change) encode() []byte {
-	expires := c.expires
-	if expires.After(farthest) {
-		expires = farthest
-	}
-	ms := expires.Add(time.Millisecond - time.Nanosecond).UnixMilli()
-	return append(binary.BigEndian.AppendUint64(nil, uint64(ms)), c.value...)
+	return append(binary.BigEndian.AppendUint64(nil, uint64(unixms.Ceil(c.expires))), c.value...)
 }
 
+// decode returns the key and the change that were stored by encodeKey and encode.
 func decode(key, record []byte) (string, change, error) {
 	if len(key) < 1 || key[0] != 'k' || len(record) < 8 {
 		return "", change{}, errors.New("the file is damaged: malformed record")
@@ -87,6 +81,7 @@ type tally struct {
 
 var crcTable = crc64.MakeTable(crc64.ECMA)
 
+// checksum includes the length of the key, so that no byte can move between the key and the record unnoticed.
 func checksum(key, record []byte) uint64 {
 	length := binary.BigEndian.AppendUint64(nil, uint64(len(key)))
 	return crc64.Update(crc64.Update(crc64.Checksum(length, crcTable), crcTable, key), crcTable, record)
@@ -109,8 +104,8 @@ func (t tally) encode() []byte {
 // Open opens the blacklist in the file at path. If there is no such file, Open creates it with mode 0600. It
 // reads the whole file, which takes a few seconds for a million records. The caller must close the store.
 //
-// A missing file is an empty blacklist, and an empty blacklist revokes nothing. Use [OpenExisting] where the file
-// must already be there, for instance on a volume that may not be mounted.
+// A missing file means an empty blacklist, which revokes nothing. Use [OpenExisting] where the file must already be
+// there, for instance on a volume that may not be mounted.
 //
 // Open returns an error that names the file if another process has the file open, or if the file is damaged, empty,
 // or not a blacklist of this package.
@@ -258,7 +253,7 @@ func (s *Store) openFile(readOnly, create bool) error {
 }
 
 // closeFile closes the file, which unlocks it. After a panic within a transaction, bbolt may hold its own locks
-// forever. closeFile then gives up after patience.
+// forever. Then closeFile gives up after patience.
 func (s *Store) closeFile(patience time.Duration) error {
 	closed := make(chan error, 1)
 	go func() { closed <- s.db.Close() }()
@@ -297,7 +292,7 @@ func syncDirectory(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// load fills the memory from the file, or sets up a file that is new.
+// load fills the memory from the file, or sets up a new file.
 func (s *Store) load() error {
 	fresh := false
 	err := s.db.View(func(tx *bolt.Tx) error {
@@ -310,27 +305,37 @@ func (s *Store) load() error {
 		if records == nil || meta == nil || string(meta.Get(formatKey)) != format {
 			return fmt.Errorf("the file is not a %q", format)
 		}
-		err := records.ForEach(func(key, record []byte) error {
-			k, c, err := decode(key, record)
-			if err != nil {
-				return err
-			}
-			s.tally.add(key, record)
-			s.memory.Set(k, c.value, c.expires)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		if string(meta.Get(tallyKey)) != string(s.tally.encode()) {
-			return errors.New("the file is damaged: the records do not match their checksum")
-		}
-		return nil
+		return s.loadRecords(records, meta)
 	})
 	if err != nil || !fresh {
 		return err
 	}
-	// The directory comes first: a file with a committed transaction is known to have a durable name.
+	return s.setUp()
+}
+
+// loadRecords fills the memory and compares the tally of the records with the stored one.
+func (s *Store) loadRecords(records, meta *bolt.Bucket) error {
+	err := records.ForEach(func(key, record []byte) error {
+		k, c, err := decode(key, record)
+		if err != nil {
+			return err
+		}
+		s.tally.add(key, record)
+		s.memory.Set(k, c.value, c.expires)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if string(meta.Get(tallyKey)) != string(s.tally.encode()) {
+		return errors.New("the file is damaged: the records do not match their checksum")
+	}
+	return nil
+}
+
+// setUp creates the buckets of a new file. It syncs the directory first: once a transaction is committed, later
+// openings rely on the name of the file being durable.
+func (s *Store) setUp() error {
 	if err := s.syncDirectory(s.path); err != nil {
 		return err
 	}
@@ -347,8 +352,7 @@ func (s *Store) load() error {
 	})
 }
 
-// write commits the changes to the file in one transaction. It returns what they replaced, in a form that write
-// accepts to restore it.
+// write commits the changes to the file in one transaction. It returns the changes that restore the replaced records.
 func (s *Store) write(changes map[string]change) (before map[string]change, err error) {
 	if s.broken != nil {
 		return nil, s.broken
@@ -376,15 +380,16 @@ func (s *Store) write(changes map[string]change) (before map[string]change, err 
 	}
 	err = fmt.Errorf("boltstore: %s: %w", s.path, err)
 	if s.lastTxID() != s.txid {
-		// The commit got far enough to change the root of the file, but maybe not on the disk. Later commits would
-		// build on a root that may be lost.
+		// The commit has changed the root of the file, but possibly not on the disk. Later commits would build on a
+		// root that may be lost.
 		s.broken = inDoubt(err)
 	}
 	return nil, err
 }
 
+// inDoubt returns the error for every swap after one that left the file in doubt.
 func inDoubt(err error) error {
-	return fmt.Errorf("%w (a failed commit left the file in doubt: open it again)", err)
+	return fmt.Errorf("%w (a failed commit left the file in doubt: close the store and open it again)", err)
 }
 
 // apply makes one change and returns what it replaced: the zero change if there was no record.
@@ -418,13 +423,14 @@ func (s *Store) lastTxID() int {
 	return id
 }
 
+// sweepPause returns the pause between two steps of the sweeper, so that its steps make up a round of sweepRound.
 func (s *Store) sweepPause() time.Duration {
 	return sweepRound / time.Duration(1+s.tally.count/sweepRecords)
 }
 
-// sweepStep deletes the expired records among the next few thousand records of the file. They are neighbours in
-// the file, so deleting them writes few pages. bbolt reuses the space, so the file only grows to what was live at
-// once.
+// sweepStep deletes the expired records among the next few thousand records of the file. They are neighbors in the
+// file, so deleting them writes few pages. bbolt reuses the space, so the file does not outgrow the largest number of
+// records that were ever live at the same time.
 func (s *Store) sweepStep() {
 	expired := map[string]change{}
 	err := guard(func() error {

@@ -9,7 +9,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/boltstore"
 )
 
-// TestPipe opens a named pipe, which would make a careless opener wait for a writer.
+// TestPipe opens a named pipe. A plain open would wait for a writer.
 func TestPipe(t *testing.T) {
 	path := file(t)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -17,6 +17,6 @@ func TestPipe(t *testing.T) {
 	}
 	if s, err := boltstore.Open(path); err == nil {
 		s.Close()
-		t.Error("a pipe opens as a blacklist")
+		t.Error("a named pipe opens as a blacklist")
 	}
 }

@@ -106,7 +106,8 @@ func (v *verifier) roots() (tree, free uint64, err error) {
 		case sum.Sum64() != binary.NativeEndian.Uint64(root[metaSize:]):
 			return 0, 0, fmt.Errorf("root %d has a wrong checksum", id)
 		case binary.NativeEndian.Uint32(root) != magic, binary.NativeEndian.Uint32(root[4:]) != version:
-			return 0, 0, fmt.Errorf("root %d has a wrong magic number or version", id) // bbolt would use the other root
+			// bbolt would use the other root.
+			return 0, 0, fmt.Errorf("root %d has a wrong magic number or version", id)
 		case uint64(binary.NativeEndian.Uint32(root[8:])) != v.pageSize:
 			return 0, 0, fmt.Errorf("root %d has a different page size", id)
 		case txid > math.MaxInt64/2: // the number of a later commit could wrap around to 0
@@ -231,6 +232,24 @@ type element struct {
 	at, value uint64 // offset of the value in the page, and its length
 }
 
+// element decodes element i of the page, except for its key. It returns the offset of the key in the page, and its
+// length. It checks nothing.
+func (p *page) element(table []byte, i int) (e element, at, size uint64) {
+	entry := table[i*elementSize:][:elementSize]
+	var pos, length uint32
+	if p.flags == branchPage {
+		pos, length = binary.NativeEndian.Uint32(entry), binary.NativeEndian.Uint32(entry[4:])
+		e.child = binary.NativeEndian.Uint64(entry[8:])
+	} else {
+		e.flags = binary.NativeEndian.Uint32(entry)
+		pos, length = binary.NativeEndian.Uint32(entry[4:]), binary.NativeEndian.Uint32(entry[8:])
+		e.value = uint64(binary.NativeEndian.Uint32(entry[12:]))
+	}
+	at, size = uint64(pageHeader+i*elementSize)+uint64(pos), uint64(length)
+	e.at = at + size
+	return e, at, size
+}
+
 // elements calls f for each element of the page. It returns an error if they overlap, exceed the page or are not
 // in order. Overlapping elements would make a small file unfold to a huge one.
 func (p *page) elements(low, high []byte, f func(element) error) error {
@@ -239,21 +258,9 @@ func (p *page) elements(low, high []byte, f func(element) error) error {
 		return err
 	}
 	end := uint64(pageHeader + len(table)) // of the previous element
-	key := low
+	previous := low
 	for i := range p.count {
-		entry := table[i*elementSize:][:elementSize]
-		var e element
-		var pos, size uint32
-		if p.flags == branchPage {
-			pos, size = binary.NativeEndian.Uint32(entry), binary.NativeEndian.Uint32(entry[4:])
-			e.child = binary.NativeEndian.Uint64(entry[8:])
-		} else {
-			e.flags = binary.NativeEndian.Uint32(entry)
-			pos, size = binary.NativeEndian.Uint32(entry[4:]), binary.NativeEndian.Uint32(entry[8:])
-			e.value = uint64(binary.NativeEndian.Uint32(entry[12:]))
-		}
-		at := uint64(pageHeader+i*elementSize) + uint64(pos)
-		e.at = at + uint64(size)
+		e, at, size := p.element(table, i)
 		switch {
 		case at < end:
 			return errors.New("elements overlap")
@@ -263,20 +270,29 @@ func (p *page) elements(low, high []byte, f func(element) error) error {
 			return errors.New("malformed key")
 		}
 		end = e.at + e.value
-		if e.key, err = p.bytes(at, uint64(size)); err != nil {
+		if e.key, err = p.bytes(at, size); err != nil {
 			return err
 		}
-		order := bytes.Compare(key, e.key)
-		switch {
-		case i == 0 && low != nil && order != 0:
-			return errors.New("the first key differs from the one in the branch")
-		case i > 0 && order >= 0, high != nil && bytes.Compare(e.key, high) >= 0:
-			return errors.New("keys are out of order")
+		if err := checkOrder(i == 0, previous, e.key, high); err != nil {
+			return err
 		}
-		key = e.key
+		previous = e.key
 		if err := f(e); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkOrder checks a key against the previous one of its page, or, if it is the first, against the lower bound of the
+// page. It must be less than the upper bound. Either bound may be nil.
+func checkOrder(first bool, previous, key, high []byte) error {
+	order := bytes.Compare(previous, key)
+	switch {
+	case first && previous != nil && order != 0:
+		return errors.New("the first key differs from the one in the branch")
+	case !first && order >= 0, high != nil && bytes.Compare(key, high) >= 0:
+		return errors.New("keys are out of order")
 	}
 	return nil
 }
@@ -298,6 +314,7 @@ func (v *verifier) branch(p *page, low, high []byte, depth int) error {
 	return v.tree(last.child, last.key, high, depth+1)
 }
 
+// leaf checks the order of the keys, and each bucket in the leaf. The values of the other elements are the caller's.
 func (v *verifier) leaf(p *page, low, high []byte, depth int) error {
 	return p.elements(low, high, func(e element) error {
 		if e.flags&bucketElement == 0 {
@@ -329,6 +346,7 @@ func (v *verifier) bucket(p *page, e element, depth int) error {
 	return v.leaf(inline, nil, nil, depth)
 }
 
+// freelist checks that each free page is listed once and is not in use.
 func (v *verifier) freelist(id uint64) error {
 	p, err := v.page(id)
 	if err != nil {
