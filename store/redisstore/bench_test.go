@@ -17,18 +17,18 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/redisstore"
 )
 
-// sessions is how many sessions the checks are spread over.
+// sessions is the number of sessions that the checks ask for.
 const sessions = 1000
 
-// BenchmarkCheck is what a guard does for every request: it reads two keys, a session's and a subject's. Beside the
-// store are the commands that it does not use: MGET, and rueidis' client-side cache.
+// BenchmarkCheck measures the check of a guard, which reads two keys for every request, one of a session and one of a
+// subject. For comparison it measures MGET and the client-side cache of rueidis, which the store does not use.
 func BenchmarkCheck(b *testing.B) {
 	server := redistest.Start(b)
 	plain := dial(b, nil, server.Addr())
 	tracking := dial(b, func(o *rueidis.ClientOption) { o.DisableCache = false }, server.Addr())
 	fresh := newStore(b, plain, redisstore.Options{})
 	stale := newStore(b, plain, redisstore.Options{MaxStaleness: time.Second})
-	for i := range sessions / 2 { // every other session was refreshed
+	for i := range sessions / 2 { // half of the sessions have a record
 		mustSwap(b, fresh, "session "+strconv.Itoa(2*i), "", "1751500000000000 1751500000000000")
 	}
 	name := func(kind, i string) string { return "ginrefresh:" + kind + i }
@@ -61,7 +61,7 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-// inParallel spreads b.N checks over goroutines, and reports checks per second.
+// inParallel runs b.N checks in goroutines and reports the checks per second.
 func inParallel(b *testing.B, goroutines int, check func(ctx context.Context, i string) error) {
 	var next, done atomic.Uint64
 	var wg sync.WaitGroup
@@ -71,7 +71,7 @@ func inParallel(b *testing.B, goroutines int, check func(ctx context.Context, i 
 				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 				err := check(ctx, strconv.FormatUint(i%sessions, 10))
 				cancel()
-				if err != nil && done.Swap(uint64(b.N)) < uint64(b.N) { // one error is enough
+				if err != nil && done.Swap(uint64(b.N)) < uint64(b.N) { // stop at the first error
 					b.Error(err)
 				}
 			}
@@ -81,10 +81,10 @@ func inParallel(b *testing.B, goroutines int, check func(ctx context.Context, i 
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "checks/s")
 }
 
-// BenchmarkSwap is what a refresh or a logout costs.
+// BenchmarkSwap measures the cost of a refresh or a logout.
 func BenchmarkSwap(b *testing.B) {
 	server := redistest.Start(b)
-	s := newStore(b, dial(b, nil, server.Addr()), redisstore.Options{})
+	s := connect(b, server, redisstore.Options{})
 	for _, goroutines := range []int{1, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
 			var n atomic.Uint64

@@ -12,18 +12,19 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// ErrUnchecked is what the error of [Store.Check] wraps if nothing was found wrong, but not everything could be looked
-// at, as some hosts forbid CONFIG.
-var ErrUnchecked = errors.New("redisstore: not everything could be checked")
+// ErrUnchecked is wrapped by the error of [Store.Check] if the check found no problem but could not read every setting,
+// because some hosts forbid CONFIG.
+var ErrUnchecked = errors.New("redisstore: not every setting could be checked")
 
-// Check reports, in one error, every setting for which the server, or any primary of the cluster, would lose revocations:
-// an eviction policy, no persistence or one whose last write failed, being a replica, a version that lacks what the
-// store needs. Call it at start, and from a health check if you like. If it only could not look, as some hosts forbid
-// CONFIG, its error wraps [ErrUnchecked]; otherwise do not serve until the settings are put right.
+// Check returns an error that lists every setting with which the server, or a primary of the cluster, would lose
+// revocations: an eviction policy, no persistence, a failed last write, the role of a replica, or a version that lacks a
+// required command. Call it when the process starts, and from a health check if you like.
 //
-// nil does not mean that nothing can be lost: see the package's comment on appendfsync and on failovers.
+// If the error wraps [ErrUnchecked], no problem was found. Otherwise do not serve requests until the settings are
+// corrected. An error of nil does not mean that Redis cannot lose any revocation: see the package documentation about
+// appendfsync and failovers.
 func (s *Store) Check(ctx context.Context) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	var wrong, unchecked []error
 	nodes := s.client.Nodes()
@@ -31,7 +32,7 @@ func (s *Store) Check(ctx context.Context) error {
 	for _, address := range slices.Sorted(maps.Keys(nodes)) {
 		report := inspect(ctx, nodes[address])
 		if report.replica && s.client.Mode() == rueidis.ClientModeCluster {
-			continue // its primary is there, too
+			continue // its primary is checked as well
 		}
 		primaries++
 		for _, text := range report.wrong {
@@ -42,7 +43,7 @@ func (s *Store) Check(ctx context.Context) error {
 		}
 	}
 	if primaries == 0 {
-		wrong = append(wrong, errors.New("redisstore: no primary is known"))
+		wrong = append(wrong, errors.New("redisstore: the client knows no primary"))
 	}
 	switch {
 	case len(wrong) > 0:
@@ -53,6 +54,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
+// A report is the result of checking one server.
 type report struct {
 	replica          bool
 	wrong, unchecked []error
@@ -62,6 +64,7 @@ func (r *report) isWrong(format string, args ...any) {
 	r.wrong = append(r.wrong, fmt.Errorf(format, args...))
 }
 
+// inspect checks one server.
 func inspect(ctx context.Context, node rueidis.Client) report {
 	var r report
 	text, err := node.Do(ctx, node.B().Info().Build()).ToString()
@@ -75,11 +78,11 @@ func inspect(ctx context.Context, node rueidis.Client) report {
 	}
 	info := parse(text)
 	if version := info["redis_version"]; version != "" && tooOld(version) {
-		r.isWrong("version %s lacks what the store needs, 6.2 has it", version)
+		r.isWrong("version %s is too old: use Redis 6.2 or later", version)
 	}
 	if info["role"] == "slave" {
 		r.replica = true
-		r.isWrong("it is a replica: ask its primary, %s:%s", info["master_host"], info["master_port"])
+		r.isWrong("it is a replica: connect to its primary, %s:%s", info["master_host"], info["master_port"])
 	}
 	if limit := info["maxmemory"]; limit != "0" && limit != "" && info["maxmemory_policy"] != "noeviction" {
 		r.isWrong("maxmemory-policy is %s, which may evict a revocation: set noeviction", info["maxmemory_policy"])
@@ -88,16 +91,17 @@ func inspect(ctx context.Context, node rueidis.Client) report {
 	return r
 }
 
+// inspectPersistence checks that the server writes its records to disk.
 func inspectPersistence(ctx context.Context, node rueidis.Client, info map[string]string, r *report) {
 	if info["aof_enabled"] == "1" {
 		if info["aof_last_write_status"] == "err" {
-			r.isWrong("its last write to the append-only file failed")
+			r.isWrong("the last write to the append-only file failed")
 		}
 		return
 	}
 	config, err := node.Do(ctx, node.B().ConfigGet().Parameter("save").Build()).AsStrMap()
 	if reply, ok := rueidis.IsRedisErr(err); ok {
-		r.unchecked = append(r.unchecked, fmt.Errorf("appendonly is off, and whether there are snapshots is not known: CONFIG GET: %w", reply))
+		r.unchecked = append(r.unchecked, fmt.Errorf("appendonly is off, and the setting for snapshots cannot be read: CONFIG GET: %w", reply))
 		return
 	}
 	if err != nil {
@@ -105,15 +109,15 @@ func inspectPersistence(ctx context.Context, node rueidis.Client, info map[strin
 		return
 	}
 	if config["save"] == "" {
-		r.isWrong("it keeps nothing on disk, so that a restart forgets every revocation: set appendonly yes")
+		r.isWrong("it stores nothing on disk, so a restart loses every revocation: set appendonly yes")
 		return
 	}
 	if info["rdb_last_bgsave_status"] == "err" {
-		r.isWrong("its last snapshot failed")
+		r.isWrong("the last snapshot failed")
 	}
 }
 
-// parse reads the lines "name:value" of INFO.
+// parse returns the fields of an INFO reply, which has lines of the form "name:value".
 func parse(text string) map[string]string {
 	info := map[string]string{}
 	for line := range strings.Lines(text) {
@@ -124,7 +128,7 @@ func parse(text string) map[string]string {
 	return info
 }
 
-// tooOld reports whether a version lacks SET with PXAT, and GETEX, which came with 6.2.
+// tooOld reports whether a version lacks GETEX and SET with PXAT, which are new in 6.2.
 func tooOld(version string) bool {
 	first, rest, _ := strings.Cut(version, ".")
 	second, _, _ := strings.Cut(rest, ".")

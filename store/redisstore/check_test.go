@@ -18,7 +18,7 @@ func TestCheck(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		args      []string
-		want      []string // in the error; none: no error
+		want      []string // parts of the error; nil for no error
 		unchecked bool
 	}{
 		{name: "append-only file", args: []string{"--appendonly", "yes"}},
@@ -55,11 +55,12 @@ func TestCheck(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Start(t, test.args...)
-			s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+			s := connect(t, server, redisstore.Options{})
 			err := s.Check(within(t, 5*time.Second))
 			if (err != nil) != (len(test.want) > 0) || errors.Is(err, redisstore.ErrUnchecked) != test.unchecked {
-				t.Errorf("Check: %v", err)
+				t.Errorf("Check: %v, want %q and unchecked %v", err, test.want, test.unchecked)
 			}
 			for _, want := range test.want {
 				if err != nil && !strings.Contains(err.Error(), want) {
@@ -71,9 +72,10 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCheckReplica(t *testing.T) {
+	t.Parallel()
 	primary := redistest.Start(t, "--appendonly", "yes")
 	replica := redistest.Start(t, "--appendonly", "yes", "--replicaof", strings.ReplaceAll(primary.Addr(), ":", " "))
-	s := newStore(t, dial(t, nil, replica.Addr()), redisstore.Options{})
+	s := connect(t, replica, redisstore.Options{})
 	err := s.Check(within(t, 5*time.Second))
 	if err == nil || !strings.Contains(err.Error(), "replica") || !strings.Contains(err.Error(), primary.Addr()) {
 		t.Errorf("Check of a replica: %v", err)
@@ -81,8 +83,11 @@ func TestCheckReplica(t *testing.T) {
 }
 
 func TestCheckCluster(t *testing.T) {
+	cluster, wait := redistest.StartCluster(t, 3)
+	t.Parallel() // pauses until the other tests are done, and so leaves the cluster time to start
+	wait()
 	var addresses []string
-	for _, s := range redistest.StartCluster(t, 3) {
+	for _, s := range cluster {
 		addresses = append(addresses, s.Addr())
 	}
 	s := newStore(t, dial(t, nil, addresses[0]), redisstore.Options{})
@@ -95,6 +100,7 @@ func TestCheckCluster(t *testing.T) {
 }
 
 func TestCheckUnreachable(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s := newStore(t, dial(t, func(o *rueidis.ClientOption) { o.ForceSingleClient = true }, server.Addr()), redisstore.Options{})
 	server.Kill()

@@ -1,11 +1,8 @@
 package redisstore
 
 import (
-	"context"
 	"testing"
 	"time"
-
-	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
 )
 
 func TestLimit(t *testing.T) {
@@ -33,34 +30,6 @@ func TestLimit(t *testing.T) {
 	}
 	endOfTime := time.Unix(1<<55, 0)
 	if got := (&reading{micros, arrived}).limit(endOfTime, at(maxReadingAge)); got < micros+1e15 {
-		t.Errorf("the limit is %d for a deadline that is centuries away", got)
+		t.Errorf("the limit is %d for a deadline in the far future", got)
 	}
 }
-
-func TestEnded(t *testing.T) {
-	cancelled, cancel := context.WithCancel(context.Background())
-	cancel()
-	later, cancel := context.WithTimeout(context.Background(), time.Hour)
-	defer cancel()
-	for _, test := range []struct {
-		ctx  context.Context
-		want error
-	}{
-		{context.Background(), nil},
-		{later, nil},
-		{cancelled, context.Canceled},
-		{silent{later, time.Now()}, context.DeadlineExceeded},
-	} {
-		if got := deadline.Ended(test.ctx); got != test.want {
-			t.Errorf("deadline.Ended(%v) = %v, want %v", test.ctx, got, test.want)
-		}
-	}
-}
-
-// silent is a context whose deadline passes without a sign, as in a process that was stopped.
-type silent struct {
-	context.Context
-	deadline time.Time
-}
-
-func (s silent) Deadline() (time.Time, bool) { return s.deadline, true }

@@ -2,8 +2,14 @@ package redisstore
 
 import "time"
 
-// PlantClock makes the store believe that Redis's clock is ahead of this process's.
-func (s *Store) PlantClock(ahead time.Duration) {
+// SetClock makes the store believe that the clock of Redis is ahead of the clock of this process.
+func (s *Store) SetClock(ahead time.Duration) {
 	now := time.Now()
 	s.clock.Store(&reading{micros: now.Add(ahead).UnixMicro(), arrived: now})
+}
+
+// SetPatience sets the time limit of calls whose context has no deadline, and returns the previous one.
+func (s *Store) SetPatience(d time.Duration) (previous time.Duration) {
+	previous, s.patience = s.patience, d
+	return previous
 }

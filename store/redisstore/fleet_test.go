@@ -18,13 +18,10 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/internal/redistest"
 )
 
-// Two processes of the example on one Redis: parallel refreshes spread over both give one successor, and a
-// logout at one is in force at the other with the next request.
+// TestTwoServersOnOneRedisAreOne runs two processes of the example on one Redis. Parallel refreshes at both must return the
+// same successor token, and a logout at one must take effect at the other with the next request.
 func TestTwoServersOnOneRedisAreOne(t *testing.T) {
-	rounds := 200
-	if testing.Short() {
-		rounds = 20
-	}
+	t.Parallel()
 	redis := redistest.Start(t)
 	binary := filepath.Join(t.TempDir(), "example")
 	if out, err := exec.Command("go", "build", "-o", binary, "github.com/ginrefresh/ginrefresh/example").CombinedOutput(); err != nil {
@@ -34,7 +31,7 @@ func TestTwoServersOnOneRedisAreOne(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
 
 	var delays []time.Duration
-	for range rounds {
+	for range rounds(200, 20) {
 		token := login(t, client, servers[0])
 		answers := make([]string, 64)
 		var wg sync.WaitGroup
@@ -46,19 +43,20 @@ func TestTwoServersOnOneRedisAreOne(t *testing.T) {
 		wg.Wait()
 		slices.Sort(answers)
 		if distinct := slices.Compact(answers); len(distinct) != 1 {
-			t.Fatalf("64 parallel refreshes over two servers gave %d successors", len(distinct))
+			t.Fatalf("64 parallel refreshes at two servers returned %d successor tokens, want 1", len(distinct))
 		}
 		start := time.Now()
 		ask(t, client, "POST", servers[0]+"/logout", answers[0], 204)
 		if code := ask(t, client, "GET", servers[1]+"/protected", answers[0], 401)["code"]; code != "token_revoked" {
-			t.Fatalf("after a logout at one server the other says %v", code)
+			t.Fatalf("after a logout at one server the other one answers %v, want token_revoked", code)
 		}
 		delays = append(delays, time.Since(start))
 	}
 	slices.Sort(delays)
-	t.Logf("logout at one and refusal by the other, both requests: p50 %v, p99 %v, max %v", delays[len(delays)/2], delays[len(delays)*99/100], delays[len(delays)-1])
+	t.Logf("logout at one server and refusal by the other, both requests: p50 %v, p99 %v, max %v", delays[len(delays)/2], delays[len(delays)*99/100], delays[len(delays)-1])
 }
 
+// startExample starts the example server and returns its URL.
 func startExample(t *testing.T, binary, redis string) (url string) {
 	t.Helper()
 	server := exec.Command(binary, "-addr", "127.0.0.1:0", "-store", "redis://"+redis)
@@ -97,7 +95,8 @@ func login(t *testing.T, client *http.Client, server string) (token string) {
 	return body.AccessToken
 }
 
-// ask may run beside the test's goroutine, so it fails by a panic of its own.
+// ask sends a request and returns the JSON body of the answer. It panics on failure, because it also runs outside of the
+// goroutine of the test, where t.Fatal is not allowed.
 func ask(t *testing.T, client *http.Client, method, url, token string, want int) (body map[string]any) {
 	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {

@@ -27,10 +27,10 @@ type call struct {
 type outcome struct {
 	value   string
 	done    bool
-	unknown bool // a swap whose call failed: it may have been made, at any time since, or not
+	unknown bool // a swap whose call failed: it may be made at any later time, or never
 }
 
-// register is the sequential model: a key's value, "" at first.
+// register is the sequential model of a key: its value, "" at first.
 var register = porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
 		byKey := map[string][]porcupine.Operation{}
@@ -65,8 +65,8 @@ var register = porcupine.NondeterministicModel{
 	},
 }
 
-// history has 8 clients, each a process of its own to Redis, read and swap until stop, or calls calls each.
-func history(t *testing.T, stores []*redisstore.Store, calls int) []porcupine.Operation {
+// history makes random calls of each store, all stores at the same time, and returns the calls with their outcomes.
+func history(stores []*redisstore.Store, calls int) []porcupine.Operation {
 	var mu sync.Mutex
 	var ops []porcupine.Operation
 	start := time.Now()
@@ -101,7 +101,7 @@ func history(t *testing.T, stores []*redisstore.Store, calls int) []porcupine.Op
 	return ops
 }
 
-// perform makes a call, and reports whether it was answered.
+// perform makes a call and reports whether it was answered.
 func perform(s *redisstore.Store, in call) (outcome, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
@@ -116,6 +116,7 @@ func perform(s *redisstore.Store, in call) (outcome, bool) {
 	return outcome{done: done, unknown: err != nil}, err == nil
 }
 
+// mustBeLinearizable checks that each call took effect at one instant between its start and its end.
 func mustBeLinearizable(t *testing.T, ops []porcupine.Operation) {
 	t.Helper()
 	swaps, unknown := 0, 0
@@ -128,31 +129,32 @@ func mustBeLinearizable(t *testing.T, ops []porcupine.Operation) {
 	}
 	t.Logf("%d calls, %d swaps made, %d with an unknown outcome", len(ops), swaps, unknown)
 	if swaps < len(ops)/20 {
-		t.Error("too few swaps were made for the history to mean something")
+		t.Error("too few swaps were made for the history to be meaningful")
 	}
 	if result := porcupine.CheckOperationsTimeout(register.ToModel(), ops, time.Minute); result != porcupine.Ok {
 		t.Errorf("the history is not linearizable: %v", result)
 	}
 }
 
-func eightClients(t *testing.T, address string) []*redisstore.Store {
+// eightClients returns stores with clients of their own, as in eight processes.
+func eightClients(t *testing.T, server *redistest.Server) []*redisstore.Store {
 	stores := make([]*redisstore.Store, 8)
 	for i := range stores {
-		stores[i] = newStore(t, dial(t, nil, address), redisstore.Options{})
+		stores[i] = connect(t, server, redisstore.Options{})
 	}
 	return stores
 }
 
 func TestLinearizable(t *testing.T) {
 	server := redistest.Start(t)
-	mustBeLinearizable(t, history(t, eightClients(t, server.Addr()), 500))
+	mustBeLinearizable(t, history(eightClients(t, server), 500))
 }
 
-// TestLinearizableThroughCrashes kills the server again and again. With appendfsync always it loses nothing that it
-// has answered, and a swap whose answer was lost is never made twice.
+// TestLinearizableThroughCrashes kills the server repeatedly. With appendfsync always it must not lose an answered swap, and
+// a swap whose answer was lost must not be made twice.
 func TestLinearizableThroughCrashes(t *testing.T) {
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	stores := eightClients(t, server.Addr())
+	stores := eightClients(t, server)
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -166,13 +168,13 @@ func TestLinearizableThroughCrashes(t *testing.T) {
 			}
 		}
 	})
-	ops := history(t, stores, 3000)
+	ops := history(stores, rounds(3000, 1000))
 	close(done)
 	wg.Wait()
 	mustBeLinearizable(t, ops)
 }
 
-// TestForksAreFound shows that the model sees what it is there for.
+// TestForksAreFound proves that the model rejects histories that are not linearizable.
 func TestForksAreFound(t *testing.T) {
 	op := func(client int, at int64, in call, out outcome) porcupine.Operation {
 		in.key = "key"
@@ -188,7 +190,7 @@ func TestForksAreFound(t *testing.T) {
 		},
 	} {
 		if porcupine.CheckOperations(register.ToModel(), ops) {
-			t.Errorf("%s: passes for linearizable", name)
+			t.Errorf("%s: the history passes as linearizable", name)
 		}
 	}
 }

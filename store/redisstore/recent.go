@@ -10,15 +10,15 @@ import (
 const (
 	recentShards = 64
 
-	// recentRecords bounds the answers kept in each half of a shard: 2 * 64 * 1,024 in all.
+	// recentRecords limits the answers in each half of a shard. All shards hold up to 2 * 64 * 1,024.
 	recentRecords = 1024
 )
 
-// recent keeps the answers of Redis for a while. An answer is as old as its question: the time between is time in
-// which Redis may have changed its mind, and a frozen server can stretch it at will.
+// recent keeps the answers of Redis for reuse. The age of an answer counts from its question, because Redis may change the
+// value at any time after it has read the question, and a frozen server can delay its reply for long.
 //
-// Each shard has two halves. When the young one is full, or older than any answer may get, it becomes the old one,
-// whose answers go. So nothing has to be swept, and memory is bounded.
+// Each shard has two halves. When the young one is full, or older than the maximum staleness, it becomes the old one, and
+// the previous old one is dropped. So the memory is limited without a sweep.
 type recent struct {
 	staleness time.Duration
 	seed      maphash.Seed
@@ -28,16 +28,16 @@ type recent struct {
 type recentShard struct {
 	mu         sync.Mutex
 	young, old map[string]recentAnswer
-	since      time.Time // when young was begun
-	barred     time.Time // answers to questions from before then are not learned
+	since      time.Time // when young was created
+	barred     time.Time // for all keys, like the field of recentAnswer
 }
 
 type recentAnswer struct {
 	value  string
-	known  bool      // false: ask, and learn from no earlier question
-	asked  time.Time // what its age counts from
-	asking bool      // somebody was sent to ask again
-	barred time.Time // answers to questions from before then do not replace it
+	known  bool      // if false, only barred counts
+	asked  time.Time // when the question was sent
+	asking bool      // a caller is already refreshing the answer
+	barred time.Time // an answer to a question from before this instant must not replace this one
 }
 
 func newRecent(staleness time.Duration) *recent {
@@ -48,15 +48,16 @@ func (r *recent) shard(key string) *recentShard {
 	return &r.shards[maphash.String(r.seed, key)%recentShards]
 }
 
-// fresh reports whether an answer to a question asked then may still be used. It consults both clocks: the monotonic
-// one stands still while a machine sleeps, the other may be set back.
+// fresh reports whether the answer to a question sent at asked may still be used. It compares both the time of day and the
+// monotonic clock: the former may be set back, and the latter stops while the machine sleeps.
 func (r *recent) fresh(asked, now time.Time) bool {
 	wall := now.Round(0).Sub(asked.Round(0))
 	return wall >= 0 && wall <= r.staleness && now.Sub(asked) <= r.staleness
 }
 
-// get returns the key's value and whether it is known. One caller, the first to find an answer in the last quarter of its
-// time, is told that it is not: it asks again, and the others need not, all at once, when the time is over.
+// get returns the value of the key and whether it is known. In the last quarter of the life of an answer, get reports it
+// as unknown to the first caller, who will ask Redis again. Otherwise all callers would ask at the same time when the
+// answer has become too old.
 func (r *recent) get(key string, now time.Time) (string, bool) {
 	s := r.shard(key)
 	s.mu.Lock()
@@ -73,8 +74,7 @@ func (r *recent) get(key string, now time.Time) (string, bool) {
 	return a.value, true
 }
 
-// learn takes in what Redis answered to a question. A swap may have overtaken it: what this process has swapped
-// since it asked is newer.
+// learn stores an answer of Redis, unless this process has swapped the key since the question was sent. The swap is newer.
 func (r *recent) learn(key, value string, asked time.Time) {
 	s := r.shard(key)
 	s.mu.Lock()
@@ -83,22 +83,22 @@ func (r *recent) learn(key, value string, asked time.Time) {
 	if asked.Before(s.barred) || asked.Before(barred) {
 		return
 	}
-	// What was barred stays barred: an answer from before the swap may still be under way.
+	// Keep the bar: a reply from before the swap may still be in flight.
 	s.put(key, recentAnswer{value: value, known: true, asked: asked, barred: barred}, r.staleness)
 }
 
-// swapped takes in a swap of this process.
+// swapped stores the value that a swap of this process has set.
 func (r *recent) swapped(key, value string, asked time.Time) {
 	r.settle(key, recentAnswer{value: value, known: true, asked: asked, barred: time.Now()})
 }
 
-// forget makes the next get ask Redis.
+// forget makes the next get of the key ask Redis.
 func (r *recent) forget(key string) {
 	r.settle(key, recentAnswer{barred: time.Now()})
 }
 
-// settle puts an answer in place that no earlier question replaces. Of two swaps whose answers meet here, nobody
-// knows which came first at Redis: then neither is kept.
+// settle stores an answer and bars the answers to earlier questions. If two swaps of this process overlap, it is unknown
+// which one Redis made last, so neither value is kept.
 func (r *recent) settle(key string, a recentAnswer) {
 	s := r.shard(key)
 	s.mu.Lock()
@@ -116,11 +116,14 @@ func (s *recentShard) find(key string) recentAnswer {
 	return s.old[key]
 }
 
+// put stores an answer in the young half, and starts a new half if that one is full or too old.
 func (s *recentShard) put(key string, a recentAnswer, staleness time.Duration) {
 	now := time.Now()
 	if s.young == nil || len(s.young) >= recentRecords || now.Sub(s.since) > staleness {
+		// The old half is dropped together with its bars, which are older than the young half. If the young half is older
+		// than staleness, the barred answers are too old for any use. Otherwise bar all keys until now instead.
 		if now.Sub(s.since) <= staleness {
-			s.barred = now // in the place of what the old half barred; had its time passed, the barred had aged, too
+			s.barred = now
 		}
 		s.young, s.old, s.since = make(map[string]recentAnswer), s.young, now
 	}

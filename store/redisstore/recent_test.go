@@ -9,7 +9,7 @@ import (
 
 func TestRecentIsBounded(t *testing.T) {
 	r := newRecent(time.Hour)
-	for i := range 1_000_000 {
+	for i := range 4 * recentShards * recentRecords {
 		r.learn(strconv.Itoa(i), "value", time.Now())
 	}
 	n := 0
@@ -17,7 +17,7 @@ func TestRecentIsBounded(t *testing.T) {
 		n += len(r.shards[i].young) + len(r.shards[i].old)
 	}
 	if limit := 2 * recentShards * recentRecords; n > limit || n < limit/4 {
-		t.Errorf("%d answers are kept, want at most %d, and many of them", n, limit)
+		t.Errorf("%d answers are kept, want at most %d and at least a quarter of that", n, limit)
 	}
 }
 
@@ -40,8 +40,8 @@ func TestRecent(t *testing.T) {
 		r.learn("key", "1", asked)
 		want("1", true)
 		pass(500 * time.Millisecond)
-		want("", false) // one caller is sent to ask again
-		want("1", true) // for the others it is exactly as old as it may be
+		want("", false) // the first caller must ask again
+		want("1", true) // the others may still use the answer, which has just reached MaxStaleness
 		pass(time.Nanosecond)
 		want("", false)
 
@@ -50,13 +50,13 @@ func TestRecent(t *testing.T) {
 		pass(time.Millisecond)
 		r.swapped("key", "2", asked)
 		want("2", true)
-		r.learn("key", "1", early) // the question came before the swap
+		r.learn("key", "1", early) // asked before the swap
 		want("2", true)
-		r.learn("key", "1", asked.Add(time.Microsecond)) // and this one before its answer
+		r.learn("key", "1", asked.Add(time.Microsecond)) // asked before the answer to the swap
 		want("2", true)
-		r.learn("key", "3", pass(time.Millisecond)) // this one is newer: somebody else has swapped
+		r.learn("key", "3", pass(time.Millisecond)) // asked later: another process has swapped
 		want("3", true)
-		r.learn("key", "1", early) // still under way
+		r.learn("key", "1", early) // was still in flight
 		want("3", true)
 
 		asked = pass(time.Millisecond)
@@ -65,16 +65,16 @@ func TestRecent(t *testing.T) {
 		want("", false)
 		r.learn("key", "3", asked)
 		want("", false)
-		r.swapped("key", "4", asked) // began before the other ended: nobody knows which came last
+		r.swapped("key", "4", asked) // overlaps another swap: it is unknown which one was made last
 		want("", false)
 		r.learn("key", "5", pass(time.Millisecond))
 		want("5", true)
 
-		// What bars an answer outlasts its own record, however full the shard.
+		// A bar stays in force when its record is dropped because the shard is full.
 		asked = pass(time.Millisecond)
 		pass(time.Millisecond)
 		r.forget("key")
-		for i := range 100 * recentShards * recentRecords / 10 {
+		for i := range 4 * recentShards * recentRecords {
 			r.learn(strconv.Itoa(i), "", time.Now())
 		}
 		r.learn("key", "old", asked)
@@ -82,15 +82,15 @@ func TestRecent(t *testing.T) {
 	})
 }
 
-// TestRecentDistrustsClocks has the time of day run away from the monotonic clock, as when a machine has slept, and
-// fall behind it.
+// TestRecentDistrustsClocks lets the time of day run ahead of the monotonic clock, as after a machine has slept, and fall
+// behind it.
 func TestRecentDistrustsClocks(t *testing.T) {
 	r := newRecent(time.Minute)
 	now := time.Now()
 	r.learn("key", "value", now)
 	for jump, want := range map[time.Duration]bool{0: true, 40 * time.Second: true, 2 * time.Minute: false, -time.Second: false} {
 		if _, ok := r.get("key", now.Round(0).Add(jump)); ok != want {
-			t.Errorf("with the time of day %v off, the answer is known: %v, want %v", jump, ok, want)
+			t.Errorf("with the time of day off by %v, known = %v, want %v", jump, ok, want)
 		}
 	}
 }

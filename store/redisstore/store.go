@@ -1,24 +1,32 @@
-// Package redisstore has the blacklist that many machines share, in Redis 6.2 or later.
+// Package redisstore provides a blacklist in Redis 6.2 or later, shared by many processes and machines.
 //
-// It takes your rueidis client, for one server, Sentinel or Cluster, and neither dials nor closes it:
+// It uses your rueidis client, for one server, Sentinel or Cluster. It neither connects nor closes the client:
 //
 //	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{"redis:6379"}, DisableCache: true})
-//	…
+//	if err != nil { … }
+//	defer client.Close()
 //	s, err := redisstore.New(client, redisstore.Options{})
 //	if err != nil { … }
 //	if err := s.Check(ctx); err != nil { … } // would this server lose revocations?
 //
-// A server that forgets accepts again what was revoked. So set in Redis: maxmemory-policy noeviction (any other may
-// evict a revocation), appendonly yes, and appendfsync always if not one logout may be lost in a crash of the machine
-// (everysec loses about a second of them, snapshots alone lose minutes). A failover loses what had not
-// reached the replica; min-replicas-to-write narrows that. After a flush, a lost disk or a restored backup,
-// replace the signing keys: every session ends, and no revocation is missed.
+// Durability. If Redis loses a record, the revoked token is accepted again. Set in Redis:
 //
-// The clocks of Redis and of its clients should agree to the second, because a record expires by the clock of Redis. A
-// swap takes effect before its deadline or never, and for that the clocks need not agree, with two exceptions. Servers
-// that share the keys, or take over from one another, should agree to the second among themselves: the first swap sent to
-// another server may take effect late by as much as that server's clock is behind. And Redis's clock must go on while
-// Redis does not: a virtual machine that was paused, and resumes with the old time of day, still makes old swaps.
+//   - maxmemory-policy noeviction. Any other policy may evict a revocation.
+//   - appendonly yes. Snapshots alone lose minutes of revocations in a crash.
+//   - appendfsync always, if a crash of the machine must not lose a single logout. The default, everysec, loses about a
+//     second of them.
+//   - min-replicas-to-write, if there are replicas. A failover loses the writes that have not reached the replica; this
+//     setting limits how many.
+//
+// After a flush, a lost disk or a restored backup, replace the signing keys: every session ends, and no revocation is
+// lost.
+//
+// Clocks. Redis expires records by its own clock, so the clocks of Redis and of its clients should agree to the second.
+// A swap takes effect before its deadline or never, even if these clocks disagree, with two exceptions. First, servers
+// that share the keys, or take over from each other, should agree to the second among themselves: the first swap sent to
+// another server may take effect late by as much as the clock of that server is behind. Second, the clock of Redis must
+// go on while Redis is stopped: a virtual machine that was paused, and resumes with the old time of day, still makes old
+// swaps.
 package redisstore
 
 import (
@@ -33,31 +41,30 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
+	"github.com/ginrefresh/ginrefresh/store/internal/unixms"
 )
 
 const (
 	defaultPrefix = "ginrefresh:"
 
-	// patience bounds a call whose context has no deadline.
-	patience = 5 * time.Second
+	// defaultPatience limits a call whose context has no deadline.
+	defaultPatience = 5 * time.Second
 
-	// inFlight bounds the calls that Redis has not answered yet, also those that nobody waits for any more. It is
-	// less than rueidis queues on one connection, 1,024: what comes on top of that waits whatever its context says.
+	// inFlight limits the calls that Redis has not answered yet, including those whose callers have given up. rueidis
+	// queues up to 1,024 calls on a connection. Further calls block, even after the end of their context.
 	inFlight = 512
 
-	// attempts is how often a read is tried: an idle connection may have been closed by a server that is well.
+	// attempts is how often a read is tried: a healthy server may have closed an idle connection.
 	attempts = 3
 )
 
-// farthest is the latest expiry that is sent to Redis: the end of the years with four digits.
-var farthest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-
-// swapScript is CompareAndSwap, on one key so that it runs in a Cluster. Its arguments are the old value, the new value, the
-// expiry in Unix milliseconds ("0" if it is past: the key is deleted), and the instant, in Unix microseconds by Redis's
-// clock, from which on it must change nothing. It returns a verdict and Redis's clock.
+// swapScript is CompareAndSwap. It has a single key, so that it runs in a Cluster. Its arguments are the old value, the
+// new value, the expiry in Unix milliseconds ("0" if it has passed: then the key is deleted), and a limit: the instant, in
+// Unix microseconds by the clock of Redis, from which on the script must change nothing. It returns a verdict and the
+// clock of Redis.
 //
-// Redis reads its clock last thing before it writes. The script is sent whole, not as its SHA-1: Go refuses to compute
-// that in FIPS mode, and nothing has to be loaded again after a restart or a failover. For GETEX see Get.
+// The script reads the clock right before it writes. It is sent as a whole and not by its SHA-1: Go refuses to compute
+// SHA-1 in FIPS mode, and so no script has to be loaded again after a restart or a failover. Get explains GETEX.
 var swapScript = rueidis.NewLuaScriptNoSha(`
 local same = (redis.call('GETEX', KEYS[1]) or '') == ARGV[1]
 local time = redis.call('TIME')
@@ -77,46 +84,46 @@ return {1, now}`)
 
 // The verdicts of swapScript.
 const (
-	swapLost    = 0 // the value is another one
+	swapLost    = 0 // the current value is not the old one
 	swapMade    = 1
-	swapTooLate = 2 // nothing was changed
+	swapTooLate = 2 // the limit has passed, so nothing was changed
 )
 
-// errTooLate is the error of a swap that Redis refused to make after the deadline.
-var errTooLate = fmt.Errorf("the swap reached Redis too late, and was not made: %w", context.DeadlineExceeded)
+// errTooLate is the error of a swap that Redis refused because its deadline had passed.
+var errTooLate = fmt.Errorf("the swap reached Redis after its deadline and was not made: %w", context.DeadlineExceeded)
 
-// Options are the options of a [Store]. The zero value is the safe one.
+// Options are the options of a [Store]. The zero value is safe.
 type Options struct {
 	_ [0]func() // no unkeyed literals
 
-	// Prefix is what the names of all keys in Redis begin with, "ginrefresh:" by default. What follows is the
-	// base64url of the key, so that nothing a user says reaches the syntax of keys. Two applications on one
-	// Redis need two prefixes.
+	// Prefix starts the name of every key in Redis. The default is "ginrefresh:". The rest of the name is the key in
+	// base64url, so user input cannot affect the syntax of names. Two applications on one Redis need two prefixes.
 	Prefix string
 
-	// MaxStaleness is for how long an answer of Redis may be used again by this process, counted from before it was
-	// asked for. The default, 0, asks at every Get, so that a logout is in force everywhere at once. With a
-	// second, say, what was revoked through another process may be accepted by this one for up to a second more,
-	// also while Redis does not answer. What this process revokes is in force in it at once, either way. And a login
-	// here within that second after its subject was logged out everywhere through another process may fall under
-	// that revocation too.
+	// MaxStaleness is how long this process may reuse an answer of Redis, counted from before the question was sent.
+	// The default, 0, asks Redis at every Get, so that a logout takes effect everywhere at once.
 	//
-	// It saves the round trip of most checks, and takes up to about 30 MB.
+	// With a MaxStaleness of one second, a token that was revoked through another process may be accepted by this one
+	// for up to a second, also if Redis does not answer. Revocations through this process still take effect in it at
+	// once. A login here within a second after another process has logged the user out everywhere may be revoked, too.
+	//
+	// It saves the round trip of most checks and takes up to 30 MB.
 	MaxStaleness time.Duration
 }
 
-// Store is a blacklist in Redis. Use [New]; a Store is safe for use by many goroutines at once.
+// Store is a blacklist in Redis. Use [New] to get one. A Store is safe for concurrent use.
 type Store struct {
-	client rueidis.Client
-	prefix string
-	slots  chan struct{}
-	recent *recent                 // nil: MaxStaleness is 0
-	clock  atomic.Pointer[reading] // the latest reading of Redis's clock, nil at first
+	client   rueidis.Client
+	prefix   string
+	patience time.Duration
+	slots    chan struct{}           // limits the calls in flight
+	recent   *recent                 // nil if MaxStaleness is 0
+	clock    atomic.Pointer[reading] // the latest reading of the clock of Redis, nil at first
 }
 
-// New returns the blacklist that client's server has under the prefix. The client remains the caller's, who
-// closes it. Any client will do, also one with DisableCache or AlwaysRESP2: rueidis' own client-side cache is not
-// used. New talks to nobody; [Store.Check] does.
+// New returns the blacklist under the prefix of opts on the server of the client. The caller must close the client after
+// the last use of the store. Any client works, including one with DisableCache or AlwaysRESP2: the store does not use the
+// client-side cache of rueidis. New does not connect to Redis; use [Store.Check] to test the server.
 func New(client rueidis.Client, opts Options) (*Store, error) {
 	var mistakes []error
 	if client == nil {
@@ -128,7 +135,7 @@ func New(client rueidis.Client, opts Options) (*Store, error) {
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	s := &Store{client: client, prefix: opts.Prefix, slots: make(chan struct{}, inFlight)}
+	s := &Store{client: client, prefix: opts.Prefix, patience: defaultPatience, slots: make(chan struct{}, inFlight)}
 	if s.prefix == "" {
 		s.prefix = defaultPrefix
 	}
@@ -138,17 +145,18 @@ func New(client rueidis.Client, opts Options) (*Store, error) {
 	return s, nil
 }
 
+// name returns the name of the key in Redis.
 func (s *Store) name(key string) string {
 	return s.prefix + base64.RawURLEncoding.EncodeToString([]byte(key))
 }
 
-// Get returns the keys' values in order, "" for a key that is absent or past its expiry, in one round trip, or
-// in none within MaxStaleness. It returns an error when Redis does, and when ctx ends, or five seconds pass
-// without an end to ctx, before Redis has answered.
+// Get returns the values of the keys in order, "" for a key that is absent or expired. It takes one round trip, or none
+// if all keys have been read within MaxStaleness. It returns an error if Redis does, or if Redis does not answer before
+// the end of ctx. If ctx has no deadline, Get waits for five seconds at most.
 //
-// Only a primary answers. Get uses a command that Redis counts among the writes, and so a server that takes no
-// writes refuses it: a replica, whatever the client's SendToReplicas says, or a primary that has lost too many of its
-// replicas or cannot write its disk. The alternative is to read what another server has since replaced.
+// Only a primary answers. Get uses GETEX, which Redis counts as a write, so a server that accepts no writes refuses it: a
+// replica, even if the SendToReplicas of the client selects it, or a primary that has lost too many replicas or cannot
+// write to its disk. Such a server might have records that another server has replaced since.
 func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -158,7 +166,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 	if len(missing) == 0 {
 		return values, nil
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	names := make([]string, len(missing))
 	for i, k := range missing {
@@ -182,7 +190,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 	return values, nil
 }
 
-// read asks Redis for the values of the keys with these names, in one round trip.
+// read gets the values of the named keys from Redis, in one round trip.
 func (s *Store) read(ctx context.Context, names []string) ([]string, error) {
 	return await(ctx, s.slots, func(ctx context.Context) ([]string, error) {
 		commands := make(rueidis.Commands, len(names))
@@ -201,8 +209,8 @@ func (s *Store) read(ctx context.Context, names []string) ([]string, error) {
 	})
 }
 
-// unanswered waits a moment before a read is tried again, and reports whether it should be: not if Redis has
-// answered, with an error, nor if ctx has ended.
+// unanswered waits before the next try of a read, and reports whether to try again. It returns false if Redis has answered
+// with an error, or if ctx has ended.
 func unanswered(ctx context.Context, err error, tries int) bool {
 	if _, ok := rueidis.IsRedisErr(err); ok {
 		return false
@@ -217,9 +225,10 @@ func unanswered(ctx context.Context, err error, tries int) bool {
 	}
 }
 
-// await calls f and waits for it, or for the end of ctx. f does not learn of that end: rueidis would give the call up,
-// yet keep its place in the queue, with a goroutine beside it, and let calls hang once the queue is full. So a call
-// keeps its slot for as long as it has that place, and while Redis is frozen no more than the slots pile up.
+// await calls f and waits until it returns or ctx ends. f does not notice the end of ctx, because rueidis would abandon the
+// call but keep its place in the queue, along with a goroutine, and calls would block once the queue is full. Instead, the
+// call holds its slot for as long as it has a place in the queue. So a frozen Redis cannot pile up more calls than there
+// are slots.
 func await[T any](ctx context.Context, slots chan struct{}, f func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		value T
@@ -245,7 +254,7 @@ func await[T any](ctx context.Context, slots chan struct{}, f func(context.Conte
 	}
 }
 
-// lookUp fills in the values that are known, and returns the indexes of the others.
+// lookUp sets the values that are known from recent answers, and returns the indexes of the others.
 func (s *Store) lookUp(keys, values []string) (missing []int) {
 	now := time.Now()
 	for i, key := range keys {
@@ -260,29 +269,30 @@ func (s *Store) lookUp(keys, values []string) (missing []int) {
 	return missing
 }
 
-// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and
-// reports whether it did. Where expires is past, the key is absent afterwards. It always asks Redis, in one round trip,
-// or in two if this Store has made no swap in the last minute or Redis's clock was set forward since.
+// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and reports
+// whether it did. If expires is in the past, the key is absent afterwards. CompareAndSwap always asks Redis. It takes one
+// round trip, or two if this Store has made no swap in the last minute or the clock of Redis was set forward since.
 //
-// The swap takes effect before ctx's deadline or never, even if Redis is frozen and reads the request much later;
-// without a deadline it has five seconds. Redis decides that by its own clock, which CompareAndSwap knows from earlier
+// The swap takes effect before the deadline of ctx or never, even if Redis is frozen and reads the request much later.
+// Without a deadline it has five seconds. Redis decides that by its own clock, which CompareAndSwap knows from earlier
 // replies, so the clocks need not agree.
 //
-// After an error other than a reply of Redis the outcome is unknown until the deadline: the swap may have been made and
-// its answer lost, or may still be made. After the deadline the outcome no longer changes.
+// After an error that is not a reply of Redis, the outcome is unknown until the deadline: the swap may have been made, or
+// may still be made. After the deadline the outcome does not change any more.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if err := deadline.Ended(ctx); err != nil {
 		return false, err
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	name := s.name(key)
 	asked := time.Now()
 	expiry := milliseconds(expires, asked)
 	verdict, clock, err := s.swap(ctx, name, old, new, expiry, s.clock.Load())
-	// A swap is tried again only if Redis says that it has changed nothing; otherwise the second try could find the new
-	// value of the first, and report false. Redis answers "too late" in time if the reading was missing or wrong. The one
-	// in its answer is right, whatever other swaps have read from other servers meanwhile.
+	// A swap is tried again only after Redis has replied that it changed nothing. Otherwise the second try could find the
+	// new value of the first one and return false. If Redis replies "too late" before the deadline, the reading of its
+	// clock was missing or wrong. The reading in this reply is correct, even if other swaps have read the clocks of other
+	// servers meanwhile.
 	if err == nil && verdict == swapTooLate && deadline.Ended(ctx) == nil {
 		asked = time.Now()
 		verdict, _, err = s.swap(ctx, name, old, new, expiry, clock)
@@ -294,7 +304,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	if s.recent != nil {
 		switch {
 		case err != nil, !done:
-			s.recent.forget(key) // so that whoever lost, and reads again, reads what is there now
+			s.recent.forget(key) // so that the next Get of the caller reads the current value
 		case expiry == "0":
 			s.recent.swapped(key, "", asked)
 		default:
@@ -307,8 +317,8 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	return done, nil
 }
 
-// swap runs swapScript in one round trip, and remembers the reading that it returns. rueidis does not repeat a command
-// that writes.
+// swap runs swapScript in one round trip, and stores the reading in the reply. rueidis never repeats a command that
+// writes.
 func (s *Store) swap(ctx context.Context, name, old, new, expiry string, clock *reading) (verdict int64, latest *reading, err error) {
 	type reply struct {
 		numbers []int64
@@ -324,33 +334,31 @@ func (s *Store) swap(ctx context.Context, name, old, new, expiry string, clock *
 		return 0, nil, err
 	}
 	if len(r.numbers) != 2 {
-		return 0, nil, fmt.Errorf("a swap was answered with %d numbers", len(r.numbers))
+		return 0, nil, fmt.Errorf("the reply to a swap has %d numbers, want 2", len(r.numbers))
 	}
 	latest = &reading{micros: r.numbers[1], arrived: r.arrived}
 	s.clock.Store(latest)
 	return r.numbers[0], latest, nil
 }
 
-// milliseconds returns expires as Redis has it, rounded up so that a record outlives what it revokes (R13), or
-// "0" if it is past.
+// milliseconds returns expires in Unix milliseconds, or "0" if it has passed.
 func milliseconds(expires, now time.Time) string {
 	if !expires.After(now) {
 		return "0"
 	}
-	if expires.After(farthest) {
-		expires = farthest
-	}
-	return strconv.FormatInt(expires.Add(time.Millisecond-time.Nanosecond).UnixMilli(), 10)
+	return strconv.FormatInt(unixms.Ceil(expires), 10)
 }
 
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+// bounded returns ctx with a deadline.
+func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, patience)
+	return context.WithTimeout(ctx, s.patience)
 }
 
-// wrap returns what went wrong, which is the context's end if that came first, however rueidis words it.
+// wrap adds the name of the package to err. If ctx has ended, the result also wraps the error of ctx, which rueidis may
+// have replaced by one of its own.
 func wrap(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
 		return fmt.Errorf("redisstore: %w: %w", ended, err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,13 +23,26 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Most of these tests wait for a server, so more of them can run at the same time than there are processors.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	flag.Parse()
-	// A test builds and runs the example. Without this log go test never caches a result, as it cannot know when the
-	// example has changed.
+	// A test builds and runs the example. go test cannot know when the example has changed, so it must not cache the
+	// result. It never does without this log.
 	if err := flag.Set("test.testlogfile", ""); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	// The cluster client of rueidis waits five seconds before it closes connections that it no longer needs.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
+}
+
+// rounds returns full if GINREFRESH_FULL is set, as in the gate, and else short.
+func rounds(full, short int) int {
+	if os.Getenv("GINREFRESH_FULL") != "" {
+		return full
+	}
+	return short
 }
 
 func dial(t testing.TB, change func(*rueidis.ClientOption), addresses ...string) rueidis.Client {
@@ -43,6 +57,12 @@ func dial(t testing.TB, change func(*rueidis.ClientOption), addresses ...string)
 	}
 	t.Cleanup(client.Close)
 	return client
+}
+
+// connect returns a store on the server, with a client of its own.
+func connect(t testing.TB, server *redistest.Server, opts redisstore.Options) *redisstore.Store {
+	t.Helper()
+	return newStore(t, dial(t, nil, server.Addr()), opts)
 }
 
 func newStore(t testing.TB, client rueidis.Client, opts redisstore.Options) *redisstore.Store {
@@ -81,9 +101,12 @@ func mustGet(t testing.TB, s *redisstore.Store, key string) string {
 }
 
 func TestStore(t *testing.T) {
+	nodes, wait := redistest.StartCluster(t, 3)
+	t.Parallel() // pauses until the other tests are done, and so leaves the cluster time to start
+	wait()
 	single := redistest.Start(t)
 	var cluster []string
-	for _, s := range redistest.StartCluster(t, 3) {
+	for _, s := range nodes {
 		cluster = append(cluster, s.Addr())
 	}
 	resp2 := func(o *rueidis.ClientOption) { o.AlwaysRESP2 = true }
@@ -96,18 +119,18 @@ func TestStore(t *testing.T) {
 		{name: "single", addresses: []string{single.Addr()}},
 		{name: "single with client-side cache", addresses: []string{single.Addr()}, client: func(o *rueidis.ClientOption) { o.DisableCache = false }},
 		{name: "single RESP2", addresses: []string{single.Addr()}, client: resp2},
-		{name: "single stale", addresses: []string{single.Addr()}, opts: redisstore.Options{MaxStaleness: 50 * time.Millisecond}},
+		{name: "single with MaxStaleness", addresses: []string{single.Addr()}, opts: redisstore.Options{MaxStaleness: 50 * time.Millisecond}},
 		{name: "prefix", addresses: []string{single.Addr()}, opts: redisstore.Options{Prefix: "{app} *?"}},
 		{name: "cluster", addresses: cluster},
 		{name: "cluster RESP2", addresses: cluster[:1], client: resp2},
-		{name: "cluster to replicas", addresses: cluster, client: func(o *rueidis.ClientOption) {
+		{name: "cluster with SendToReplicas", addresses: cluster, client: func(o *rueidis.ClientOption) {
 			o.SendToReplicas = func(cmd rueidis.Completed) bool { return cmd.IsReadOnly() }
 		}},
-		{name: "cluster stale", addresses: cluster, opts: redisstore.Options{MaxStaleness: 50 * time.Millisecond}},
+		{name: "cluster with MaxStaleness", addresses: cluster, opts: redisstore.Options{MaxStaleness: 50 * time.Millisecond}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if test.opts.Prefix == "" { // the stores share a server
+			if test.opts.Prefix == "" { // the stores share servers
 				test.opts.Prefix = test.name + ":"
 			}
 			client := dial(t, test.client, test.addresses...)
@@ -119,30 +142,30 @@ func TestStore(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	_, err := redisstore.New(nil, redisstore.Options{MaxStaleness: -1})
 	if err == nil || !strings.Contains(err.Error(), "nil") || !strings.Contains(err.Error(), "MaxStaleness") {
-		t.Errorf("New with two mistakes returns the error: %v", err)
+		t.Errorf("New with two mistakes returns %v, want an error that lists both", err)
 	}
 }
 
-// TestNames looks into Redis: what a user says must not reach the syntax of keys.
+// TestNames reads the names of the keys in Redis. User input must not affect their syntax.
 func TestNames(t *testing.T) {
 	server := redistest.Start(t)
 	client := dial(t, nil, server.Addr())
 	mustSwap(t, newStore(t, client, redisstore.Options{}), "{user}\r\n*", "", "1")
-	mustSwap(t, newStore(t, client, redisstore.Options{Prefix: "other:"}), "{user}\r\n*", "", "2") // no collision
+	mustSwap(t, newStore(t, client, redisstore.Options{Prefix: "other:"}), "{user}\r\n*", "", "2") // another record
 	names, err := client.Do(within(t, time.Second), client.B().Keys().Pattern("*").Build()).AsStrSlice()
 	if err != nil || len(names) != 2 {
-		t.Fatalf("Redis holds the keys %q, %v, want two", names, err)
+		t.Fatalf("Redis has the keys %q, %v, want two keys", names, err)
 	}
 	for _, name := range names {
 		prefix, rest, _ := strings.Cut(name, ":")
 		if prefix != "ginrefresh" && prefix != "other" || rest != "e3VzZXJ9DQoq" {
-			t.Errorf("Redis holds the key %q", name)
+			t.Errorf("Redis has the key %q, want a prefix and base64url", name)
 		}
 	}
 }
 
-// TestExpiryInRedis looks at the expiry that Redis has: never before the one that was asked for, and at most a millisecond
-// after it (R13).
+// TestExpiryInRedis reads the expiry in Redis. It must not be before the requested one, and at most a millisecond after it
+// (R13).
 func TestExpiryInRedis(t *testing.T) {
 	server := redistest.Start(t)
 	client := dial(t, nil, server.Addr())
@@ -183,11 +206,16 @@ func TestExpiryInRedis(t *testing.T) {
 	}
 }
 
-// TestNoDeadline has contexts without a deadline: rueidis alone would try for ever, and Redis would make the swap whenever
-// it can.
+// TestNoDeadline calls a frozen server with contexts without a deadline. rueidis alone would try forever, and Redis would
+// make the swap whenever it is resumed.
 func TestNoDeadline(t *testing.T) {
+	t.Parallel()
+	const patience = 300 * time.Millisecond
 	server := redistest.Start(t)
-	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+	s := connect(t, server, redisstore.Options{})
+	if previous := s.SetPatience(patience); previous != 5*time.Second {
+		t.Errorf("by default a call waits for %v, want the 5 s of the documentation", previous)
+	}
 	mustSwap(t, s, "warm", "", "1")
 	server.Freeze()
 	start := time.Now()
@@ -202,25 +230,32 @@ func TestNoDeadline(t *testing.T) {
 			t.Error("CompareAndSwap on a frozen server returns no error")
 		}
 	})
+	wg.Go(func() {
+		if err := s.Check(context.Background()); err == nil {
+			t.Error("Check of a frozen server returns no error")
+		}
+	})
 	wg.Wait()
-	if took := time.Since(start); took > 7*time.Second {
-		t.Errorf("the calls took %v", took)
+	if took := time.Since(start); took < patience || took > patience+2*time.Second {
+		t.Errorf("the calls took %v, want %v", took, patience)
 	}
 	server.Thaw()
-	<-time.After(200 * time.Millisecond) // for the server to read what has been sent to it
+	<-time.After(200 * time.Millisecond) // until the server has read the requests
 	if got := mustGet(t, s, "key"); got != "" {
 		t.Errorf("the value is %q: a swap was made after it had failed", got)
 	}
 }
 
-// TestStaleness has one process revoke, and another that may know it late, but never later than it said.
+// TestStaleness revokes through one process. Another process with a MaxStaleness may accept the token for that time, and not
+// longer.
 func TestStaleness(t *testing.T) {
+	t.Parallel()
 	const staleness = 300 * time.Millisecond
 	server := redistest.Start(t)
-	here := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: staleness})
-	there := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+	here := connect(t, server, redisstore.Options{MaxStaleness: staleness})
+	there := connect(t, server, redisstore.Options{})
 	if got := mustGet(t, here, "key"); got != "" {
-		t.Fatalf("key = %q at first", got)
+		t.Fatalf("key = %q before the first swap", got)
 	}
 	mustSwap(t, there, "key", "", "revoked")
 	revoked := time.Now()
@@ -232,20 +267,21 @@ func TestStaleness(t *testing.T) {
 			break
 		}
 		if late := asked.Sub(revoked); late > staleness {
-			t.Fatalf("not revoked %v after it was, with a MaxStaleness of %v", late, staleness)
+			t.Fatalf("still not revoked %v after the revocation, with a MaxStaleness of %v", late, staleness)
 		}
 		stale++
 	}
 	if stale == 0 {
-		t.Error("no answer was used twice")
+		t.Error("no answer was reused")
 	}
 }
 
-// TestStalenessWhileFrozen has a server that stops answering: what is known goes out of use all the same.
+// TestStalenessWhileFrozen freezes the server. The answers that are known must not be used longer than MaxStaleness, either.
 func TestStalenessWhileFrozen(t *testing.T) {
+	t.Parallel()
 	const staleness = 300 * time.Millisecond
 	server := redistest.Start(t)
-	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: staleness})
+	s := connect(t, server, redisstore.Options{MaxStaleness: staleness})
 	mustSwap(t, s, "revoked", "", "1")
 	if got := mustGet(t, s, "not revoked"); got != "" {
 		t.Fatal(got)
@@ -262,27 +298,28 @@ func TestStalenessWhileFrozen(t *testing.T) {
 		}
 		answers++
 		if values[0] != "1" || values[1] != "" {
-			t.Fatalf("a frozen server's answers are %q", values)
+			t.Fatalf("the answers are %q while the server is frozen", values)
 		}
 		if age := before.Sub(answered); age > staleness {
-			t.Fatalf("an answer was used %v after it came", age)
+			t.Fatalf("an answer was used %v after it had arrived, with a MaxStaleness of %v", age, staleness)
 		}
 	}
 	if answers == 0 {
-		t.Error("no answer was used again")
+		t.Error("no answer was reused")
 	}
 	server.Thaw()
 	if got := mustGet(t, s, "revoked"); got != "1" {
-		t.Errorf("after the thaw: %q", got)
+		t.Errorf("after the thaw the value is %q, want 1", got)
 	}
 }
 
-// TestLateAnswerIsStale delays an answer: its age counts from the question.
+// TestLateAnswerIsStale delays an answer. Its age must count from the question.
 func TestLateAnswerIsStale(t *testing.T) {
+	t.Parallel()
 	const staleness = 200 * time.Millisecond
 	server := redistest.Start(t)
-	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: staleness})
-	other := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{})
+	s := connect(t, server, redisstore.Options{MaxStaleness: staleness})
+	other := connect(t, server, redisstore.Options{})
 	mustGet(t, s, "warm")
 	server.Freeze()
 	thaw := time.AfterFunc(staleness+50*time.Millisecond, server.Thaw)
@@ -292,41 +329,42 @@ func TestLateAnswerIsStale(t *testing.T) {
 	}
 	mustSwap(t, other, "key", "", "revoked")
 	if got := mustGet(t, s, "key"); got != "revoked" {
-		t.Errorf("an answer older than MaxStaleness was used again: %q", got)
+		t.Errorf("an answer older than MaxStaleness was reused: %q", got)
 	}
 }
 
-// TestLostSwapAsksAgain has a swap fail because another process was faster: the loser reads what is there now.
+// TestLostSwapAsksAgain loses a swap to another process. The next Get must return the value in Redis.
 func TestLostSwapAsksAgain(t *testing.T) {
 	server := redistest.Start(t)
-	here := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: time.Hour})
-	there := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: time.Hour})
+	here := connect(t, server, redisstore.Options{MaxStaleness: time.Hour})
+	there := connect(t, server, redisstore.Options{MaxStaleness: time.Hour})
 	mustSwap(t, here, "key", "", "1")
 	if got := mustGet(t, there, "key"); got != "1" {
 		t.Fatal(got)
 	}
 	mustSwap(t, there, "key", "1", "2")
 	if got := mustGet(t, here, "key"); got != "1" {
-		t.Fatalf("here = %q, but an hour's staleness is allowed", got)
+		t.Fatalf("here = %q, want the answer from before the other swap to be reused", got)
 	}
 	if done, err := here.CompareAndSwap(within(t, time.Second), "key", "1", "3", inAnHour()); done || err != nil {
-		t.Fatalf("the swap that must lose = %v, %v", done, err)
+		t.Fatalf("the swap from an outdated value = %v, %v, want it to lose", done, err)
 	}
 	if got := mustGet(t, here, "key"); got != "2" {
-		t.Errorf("after the lost swap here = %q, want what is in Redis", got)
+		t.Errorf("after the lost swap here = %q, want the value in Redis", got)
 	}
 	past := time.Now().Add(-time.Second)
 	if done, err := here.CompareAndSwap(within(t, time.Second), "key", "2", "gone", past); !done || err != nil {
 		t.Fatal(done, err)
 	}
 	if got := mustGet(t, here, "key"); got != "" {
-		t.Errorf("after a swap to a past expiry: %q", got)
+		t.Errorf("after a swap with a past expiry the value is %q, want none", got)
 	}
 }
 
-// TestUnknownSwapAsksAgain cancels a swap that Redis makes all the same, as its deadline is far away: what was known
-// before the swap is not used again.
+// TestUnknownSwapAsksAgain cancels a swap long before its deadline, so that Redis makes it anyway. The value that was known
+// before the swap must not be reused.
 func TestUnknownSwapAsksAgain(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := dial(t, nil, server.Addr())
 	s := newStore(t, client, redisstore.Options{MaxStaleness: time.Hour})
@@ -337,20 +375,20 @@ func TestUnknownSwapAsksAgain(t *testing.T) {
 	defer cancel()
 	time.AfterFunc(50*time.Millisecond, cancel)
 	if done, err := s.CompareAndSwap(ctx, "key", "old", "new", inAnHour()); done || !errors.Is(err, context.Canceled) {
-		t.Errorf("a swap that was cancelled = %v, %v", done, err)
+		t.Errorf("a canceled swap = %v, %v, want context.Canceled", done, err)
 	}
 	server.Thaw()
 	untilEvals(t, client, before+1)
 	if got := mustGet(t, s, "key"); got != "new" {
-		t.Errorf("after a swap whose answer was lost: %q, want what is in Redis", got)
+		t.Errorf("after a swap without an answer the value is %q, want the one in Redis", got)
 	}
 }
 
-// TestOwnSwapsAreSeen reads while this process swaps, with answers under way that are older than the swap: once
-// a swap is answered, no read that begins afterwards may miss it, whatever MaxStaleness.
+// TestOwnSwapsAreSeen reads while this process swaps, so that older answers are in flight during each swap. Once a swap is
+// answered, every later read must see it, regardless of MaxStaleness.
 func TestOwnSwapsAreSeen(t *testing.T) {
 	server := redistest.Start(t)
-	s := newStore(t, dial(t, nil, server.Addr()), redisstore.Options{MaxStaleness: time.Hour})
+	s := connect(t, server, redisstore.Options{MaxStaleness: time.Hour})
 	var settled atomic.Int64
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -363,29 +401,29 @@ func TestOwnSwapsAreSeen(t *testing.T) {
 				default:
 				}
 				least := settled.Load()
-				// The other key is new each time, so that the call goes to Redis, and shards turn over.
+				// The other key is new each time, so that every call asks Redis and the shards fill up.
 				values, err := s.Get(within(t, 5*time.Second), "counter", strconv.Itoa(g)+" "+strconv.Itoa(i))
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				if n, _ := strconv.ParseInt(values[0], 10, 64); n < least {
-					t.Errorf("counter = %d, but %d was answered before", n, least)
+					t.Errorf("counter = %d, but the swap to %d was answered before", n, least)
 					return
 				}
 			}
 		})
 	}
-	for n := int64(1); n <= 2000; n++ {
+	for n := int64(1); n <= int64(rounds(2000, 500)); n++ {
 		old := ""
 		if n > 1 {
 			old = strconv.FormatInt(n-1, 10)
 		}
 		mustSwap(t, s, "counter", old, strconv.FormatInt(n, 10))
 		settled.Store(n)
-		if n%3 == 0 { // a lost swap drops what is known
+		if n%3 == 0 { // a lost swap drops the known value
 			if done, err := s.CompareAndSwap(within(t, time.Second), "counter", "no", "no", inAnHour()); done || err != nil {
-				t.Errorf("CompareAndSwap of a wrong value = %v, %v", done, err)
+				t.Errorf("CompareAndSwap from a wrong value = %v, %v, want it to lose", done, err)
 			}
 		}
 	}

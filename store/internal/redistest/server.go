@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package redistest starts real redis-servers for tests, and harms them.
+// Package redistest starts redis-servers for tests and simulates their failures.
 package redistest
 
 import (
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Server is a redis-server on a free port of this machine, with its files in a directory of the test's.
+// Server is a redis-server on a free port of this machine, with its files in a temporary directory of the test.
 type Server struct {
 	t    testing.TB
 	dir  string
@@ -32,15 +32,16 @@ type Server struct {
 	log     *bytes.Buffer
 }
 
-// Start starts a server with the given settings, say "--appendonly", "yes", and ends it with the test. By default it
-// keeps nothing on disk. Without a redis-server on this machine the test is skipped, but on a CI machine it fails.
+// Start starts a server with the given settings, for instance "--appendonly", "yes". The server is killed at the end of the
+// test. By default it stores nothing on disk. If redis-server is not installed, Start skips the test, or fails it if the
+// environment variable CI is set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatal("there is no redis-server on this machine, which CI must have")
+			t.Fatal("redis-server is not installed, but CI requires it")
 		}
-		t.Skip("there is no redis-server on this machine")
+		t.Skip("redis-server is not installed")
 	}
 	s := &Server{t: t, dir: t.TempDir(), port: freePort(t), args: args}
 	t.Cleanup(s.Kill)
@@ -48,13 +49,16 @@ func Start(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// freePort returns a port below those that the system gives to outgoing connections, which could take it in between,
-// and with room for the port 10,000 above it, which a cluster's node takes, too.
+// taken are the ports that freePort has returned.
+var taken sync.Map
+
+// freePort returns a port below the range from which the system takes the ports of outgoing connections, which could
+// otherwise use it before the server does. The port 10,000 above it is free as well: a node of a cluster needs both.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		port := 12000 + rand.IntN(10000)
-		if listens(port) || listens(port+10000) {
+		if _, used := taken.LoadOrStore(port, true); used || listens(port) || listens(port+10000) {
 			continue
 		}
 		return port
@@ -63,6 +67,7 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
+// listens reports whether a server may be listening on the port.
 func listens(port int) bool {
 	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	if err != nil {
@@ -75,7 +80,7 @@ func listens(port int) bool {
 // Addr returns the server's address.
 func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
-// Restart starts the server again on its port, after Kill, with whatever it has on disk.
+// Restart starts a killed server again, on the same port and with its files, and waits until it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
 	log := new(bytes.Buffer)
@@ -90,15 +95,15 @@ func (s *Server) Restart() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = command.Wait() // it was killed, or says why in its log
+		_ = command.Wait() // it was killed, or its log has the reason
 	}()
 	s.mu.Lock()
 	s.command, s.done, s.log = command, done, log
 	s.mu.Unlock()
-	s.until("it answers", func() bool {
+	s.until("it does not answer", func() bool {
 		select {
 		case <-done:
-			s.t.Fatalf("redis-server ended: %s", log)
+			s.t.Fatalf("redis-server has exited: %s", log)
 		default:
 		}
 		reply, err := s.ask("PING")
@@ -106,32 +111,33 @@ func (s *Server) Restart() {
 	})
 }
 
-func (s *Server) until(what string, ok func() bool) {
+// until waits until ok returns true. problem describes the state until then.
+func (s *Server) until(problem string, ok func() bool) {
 	s.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("redis-server at %s: not so in time: %s", s.Addr(), what)
+			s.t.Fatalf("redis-server at %s: after 20 s %s", s.Addr(), problem)
 		}
 	}
 }
 
-// Kill ends the server at once, as kill -9 does, also while it is frozen.
+// Kill kills the server with SIGKILL, even if it is frozen.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.command != nil {
-		_ = s.command.Process.Kill() // it may have ended by itself
+		_ = s.command.Process.Kill() // it may have exited already
 		<-s.done
 		s.command = nil
 	}
 }
 
-// Freeze stops the server without closing its connections: it is there, and does not answer.
+// Freeze suspends the server. Its connections stay open, but it does not answer.
 func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen server go on.
+// Thaw resumes a frozen server.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
@@ -142,7 +148,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// Do sends a command on a connection of its own, and returns the first line of the reply.
+// Do sends a command on a new connection and returns the first line of the reply.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
 	reply, err := s.ask(args...)
@@ -171,11 +177,12 @@ func (s *Server) ask(args ...string) (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-// StartCluster starts a cluster of n primaries without replicas, and waits until all of its slots are served.
-func StartCluster(t testing.TB, n int) []*Server {
+// StartCluster starts a cluster of n primaries without replicas, and returns a function that waits until it serves all
+// slots. A new node refuses commands for two seconds, in which a test can do something else.
+func StartCluster(t testing.TB, n int) (servers []*Server, wait func()) {
 	t.Helper()
 	const slots = 16384
-	servers := make([]*Server, n)
+	servers = make([]*Server, n)
 	for i := range servers {
 		servers[i] = Start(t, "--cluster-enabled", "yes")
 	}
@@ -186,12 +193,14 @@ func StartCluster(t testing.TB, n int) []*Server {
 	for _, s := range servers[1:] {
 		s.mustDo("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(servers[0].port))
 	}
-	for _, s := range servers {
-		s.until("the cluster is whole", func() bool {
-			return s.clusterSays("cluster_state:ok") && s.clusterSays(fmt.Sprintf("cluster_known_nodes:%d", n))
-		})
+	return servers, func() {
+		t.Helper()
+		for _, s := range servers {
+			s.until("the cluster is incomplete", func() bool {
+				return s.clusterSays("cluster_state:ok") && s.clusterSays(fmt.Sprintf("cluster_known_nodes:%d", n))
+			})
+		}
 	}
-	return servers
 }
 
 func (s *Server) mustDo(args ...string) {
@@ -201,6 +210,7 @@ func (s *Server) mustDo(args ...string) {
 	}
 }
 
+// clusterSays reports whether the server's CLUSTER INFO has the line.
 func (s *Server) clusterSays(what string) bool {
 	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
 	if err != nil {
