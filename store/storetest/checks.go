@@ -397,7 +397,7 @@ func increment(ctx context.Context, s Store, key string) error {
 			return err
 		}
 		if len(values) != 1 {
-			return fmt.Errorf("Get of one key returned %d values", len(values))
+			return fmt.Errorf("got %d values from Get of one key", len(values))
 		}
 		n, _ := strconv.Atoi(values[0])
 		done, err := s.CompareAndSwap(ctx, key, values[0], strconv.Itoa(n+1), inAnHour())

@@ -104,52 +104,59 @@ func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	same := p.read(key) == old || p.alwaysSwaps
-	if p.checksThenActs {
-		p.mu.Unlock()
-		runtime.Gosched()
-		p.mu.Lock()
-	}
-	if !same || p.neverSwaps {
+	if !p.same(key, old) {
 		if p.deletesOnLost {
 			p.write(key, record{})
 		}
 		return false, nil
 	}
-	if p.keepsOnPast && expires.Before(time.Now()) {
-		return true, nil
+	if expires.Before(time.Now()) && (p.keepsOnPast || p.refusesPast) {
+		return p.keepsOnPast, nil
 	}
-	if p.refusesPast && expires.Before(time.Now()) {
-		return false, nil
-	}
-	if p.wrapsFar && expires.Year() > 2262 {
-		expires = time.Unix(0, expires.UnixNano())
-	}
-	if r := p.records[p.key(key)]; p.keepsExpiry && r.value != "" {
-		expires = r.expires
-	}
-	if p.trimsValues {
-		new = strings.TrimSpace(new)
-	}
-	late := func() bool {
-		deadline, ok := ctx.Deadline()
-		return ok && !time.Now().Before(deadline) && !p.ignoresClock && !p.ignoresContext
-	}
-	if late() && !p.checksTooLate {
+	if p.late(ctx) && !p.checksTooLate {
 		return false, context.DeadlineExceeded
 	}
-	if p.writes++; p.forgets && p.writes%7 == 0 {
-		return true, nil
-	}
-	p.write(key, record{new, expires})
-	if late() {
+	p.write(key, p.altered(key, record{new, expires}))
+	if p.late(ctx) {
 		return false, context.DeadlineExceeded
 	}
 	return true, nil
 }
 
+func (p *plain) same(key, old string) bool {
+	same := (p.read(key) == old || p.alwaysSwaps) && !p.neverSwaps
+	if p.checksThenActs {
+		p.mu.Unlock()
+		runtime.Gosched()
+		p.mu.Lock()
+	}
+	return same
+}
+
+func (p *plain) late(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline) && !p.ignoresClock && !p.ignoresContext
+}
+
+// altered returns the record that p stores instead of r.
+func (p *plain) altered(key string, r record) record {
+	if p.wrapsFar && r.expires.Year() > 2262 {
+		r.expires = time.Unix(0, r.expires.UnixNano())
+	}
+	if old := p.records[p.key(key)]; p.keepsExpiry && old.value != "" {
+		r.expires = old.expires
+	}
+	if p.trimsValues {
+		r.value = strings.TrimSpace(r.value)
+	}
+	return r
+}
+
 // write gives readers a chance to run between its steps.
 func (p *plain) write(key string, r record) {
+	if p.writes++; p.forgets && p.writes%7 == 0 {
+		return
+	}
 	before, after := uint64(1), uint64(1)
 	switch {
 	case p.frozenCounter:
