@@ -1,5 +1,5 @@
-// Package sqlexample shows how to write a blacklist of your own, here in SQL, and how to test it. It is a module of its
-// own, so that nobody who uses ginrefresh gets a database driver with it. Copy it, and make it yours.
+// Package sqlexample shows how to write your own blacklist in SQL, and how to test it. It is a separate module, so that
+// ginrefresh does not depend on a database driver. Copy and adapt it.
 package sqlexample
 
 import (
@@ -14,22 +14,22 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/storetest"
 )
 
-// schema is SQLite's. For PostgreSQL make key a bytea, and write $1, $2, … in the statements below; they are
-// the same otherwise.
+// schema is for SQLite. For PostgreSQL, change the type of key to bytea and the placeholders in the statements below to
+// $1, $2, and so on.
 const schema = `
 CREATE TABLE IF NOT EXISTS blacklist (
-	key     BLOB PRIMARY KEY,  -- bytes, as keys may hold any, and no collation may fold them
+	key     BLOB PRIMARY KEY,  -- not TEXT: keys can hold any bytes, and no collation may fold them
 	value   TEXT NOT NULL,
 	expires BIGINT NOT NULL    -- Unix milliseconds
 );
 CREATE INDEX IF NOT EXISTS blacklist_expires ON blacklist (expires);`
 
-// Store is a blacklist in a table. The database's isolation does not matter: each call is one statement.
+// Store is a blacklist in a table. Each call is a single statement, so the isolation level does not matter.
 type Store struct {
 	db *sql.DB
 }
 
-// Get returns the keys' values in order, "" for a key that is absent or past its expiry.
+// Get returns the values of the keys in order, "" for a key that is absent or expired.
 func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 	values := make([]string, len(keys))
 	if len(keys) == 0 {
@@ -61,16 +61,16 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 }
 
 // CompareAndSwap sets key to new, expiring at expires, if its value is old ("" means absent), and reports
-// whether it did. The condition is part of the statement that writes: read first, write then would let two
-// callers win.
+// whether it did. The condition is part of the statement that writes. If the value was read by a statement before, two
+// callers could win.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return false, context.DeadlineExceeded // a process that was stopped resumes before its timers fire
+		return false, context.DeadlineExceeded // ctx does not know yet, if the process was stopped and has just resumed
 	}
 	now := time.Now().UnixMilli()
 	statement := `UPDATE blacklist SET value = ?, expires = ? WHERE key = ? AND value = ? AND expires > ?`
 	args := []any{new, milliseconds(expires), []byte(key), old, now}
-	if old == "" { // absent: there is no row, or one past its expiry
+	if old == "" { // absent: there is no row, or an expired one
 		statement = `INSERT INTO blacklist (value, expires, key) VALUES (?, ?, ?)
 			ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires
 			WHERE blacklist.expires <= ?`
@@ -84,7 +84,8 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	return n == 1, err
 }
 
-// milliseconds rounds up, so that a record outlives what it revokes, and cuts off what does not fit.
+// milliseconds returns t in Unix milliseconds, rounded up so that a record outlives everything that it revokes, and
+// limited to the years that databases can store.
 func milliseconds(t time.Time) int64 {
 	switch {
 	case t.Before(time.Unix(0, 0)):
@@ -95,7 +96,7 @@ func milliseconds(t time.Time) int64 {
 	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
 }
 
-// Sweep deletes what has expired. Call it every few minutes.
+// Sweep deletes the expired records. Call it every few minutes.
 func (s *Store) Sweep(ctx context.Context) error {
 	_, err := s.db.ExecContext(ctx, `DELETE FROM blacklist WHERE expires <= ?`, time.Now().UnixMilli())
 	return err
@@ -103,7 +104,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 
 func open(t *testing.T) *Store {
 	t.Helper()
-	// synchronous(FULL): a logout that was answered is on the disk. busy_timeout: writers wait for each other.
+	// synchronous(FULL): a logout is on the disk before it is answered. busy_timeout: writers wait for each other.
 	db, err := sql.Open("sqlite", "file:"+t.TempDir()+"/blacklist.db"+
 		"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)")
 	if err != nil {
@@ -132,6 +133,6 @@ func TestSweep(t *testing.T) {
 	}
 	var left int
 	if err := s.db.QueryRow(`SELECT count(*) FROM blacklist`).Scan(&left); err != nil || left != 1 {
-		t.Errorf("%d rows left, %v, want 1", left, err)
+		t.Errorf("%d rows are left, %v, want 1", left, err)
 	}
 }
