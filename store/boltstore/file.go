@@ -73,8 +73,9 @@ func decode(key, record []byte) (string, change, error) {
 	return string(key[1:]), change{string(record[8:]), expires}, nil
 }
 
-// A tally is the number of records and the sum of their checksums. Each commit stores it along with its changes,
-// so Open notices a record that was altered or lost. bbolt itself has a checksum over the roots only.
+// A tally is the number of records and the sum of their checksums, modulo 2^64. Each commit stores it along with its
+// changes, so Open notices a record that was altered or lost. bbolt itself has a checksum over the roots only. A sum does
+// not depend on the order of the records, so that a commit can update it from the changed records alone.
 type tally struct {
 	count, sum uint64
 }
@@ -133,6 +134,7 @@ func newStore(path string) *Store {
 	}
 }
 
+// start opens the file and starts the goroutine that commits. Its errors name the package and the file.
 func (s *Store) start(create bool) (*Store, error) {
 	if err := s.open(create); err != nil {
 		s.memory.Close()
@@ -142,6 +144,11 @@ func (s *Store) start(create bool) (*Store, error) {
 	return s, nil
 }
 
+// open opens the file in three steps. It verifies an existing file, because bbolt would trust it. It loads the records
+// into memory. And it deletes the expired ones, so that a file that is opened for a moment every day does not grow.
+//
+// If create is set, a missing file is created. It is only missing if it was so at the start: a file that disappears
+// after it was verified is an error.
 func (s *Store) open(create bool) (err error) {
 	info, err := os.Stat(s.path)
 	create = create && errors.Is(err, fs.ErrNotExist)
@@ -357,6 +364,7 @@ func (s *Store) write(changes map[string]change) (before map[string]change, err 
 	if s.broken != nil {
 		return nil, s.broken
 	}
+	// bbolt may run the function and still fail to commit, so s.tally must not change before the end.
 	var total tally
 	var id int
 	err = guard(func() error {

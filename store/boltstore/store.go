@@ -157,6 +157,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 		return a.done, a.err
 	case <-ctx.Done():
 	}
+	// The swap may be answered at this moment. If it is not, publish will find that ctx has ended.
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	select {
@@ -247,7 +248,7 @@ func (s *Store) commitOnce(batch []*swap) (again []*swap) {
 	if len(undo) == 0 {
 		return nil
 	}
-	// Memory still has the old records.
+	// Readers still see the old records, because publish did not put the undone changes into memory.
 	if _, err := s.write(undo); err != nil {
 		if s.broken == nil { // the file is intact, but memory no longer agrees with it
 			s.broken = inDoubt(err)
@@ -267,6 +268,7 @@ func (s *Store) decide(batch []*swap) (changes map[string]change, waiting []*swa
 			sw.answer <- answer{err: err}
 			continue
 		}
+		// Memory has the state before the batch, changes has the effect of the swaps before this one.
 		current := s.memory.Peek(sw.key)
 		c, changed := changes[sw.key]
 		if changed {

@@ -98,6 +98,8 @@ func (v *verifier) roots() (tree, free uint64, err error) {
 		if _, err := v.file.ReadAt(root, int64(id*v.pageSize)); err != nil {
 			return 0, 0, fmt.Errorf("root %d: %w", id, err)
 		}
+		// A root has its magic number at 0, the version at 4, the page size at 8, flags at 12, the tree at 16 along
+		// with a sequence, the freelist at 32, the number of pages at 40, the transaction at 48, and the checksum.
 		root = root[pageHeader:]
 		sum := fnv.New64a()
 		sum.Write(root[:metaSize])
@@ -188,6 +190,7 @@ func (v *verifier) page(id uint64) (*page, error) {
 	if binary.NativeEndian.Uint64(header) != id {
 		return nil, fmt.Errorf("page %d has the number of another page", id)
 	}
+	// The additional pages have no header. Marking them one by one also checks that the page ends within the file.
 	further := uint64(binary.NativeEndian.Uint32(header[12:]))
 	for i := range further {
 		if err := v.see(id + 1 + i); err != nil {
@@ -366,7 +369,7 @@ func (v *verifier) freelist(id uint64) error {
 	if n > (p.size-at)/8 {
 		return errBeyondPage
 	}
-	for end := at + n*8; at < end; {
+	for end := at + n*8; at < end; { // n*8 cannot overflow: it is at most the size of the page
 		ids, err := p.bytes(at, min(end-at, freelistChunk))
 		if err != nil {
 			return err

@@ -237,8 +237,8 @@ type peekless struct {
 
 // witness is a tb that records the failures of a check.
 type witness struct {
-	mu   sync.Mutex
-	said []string
+	mu       sync.Mutex
+	failures []string
 }
 
 func (w *witness) Helper() {}
@@ -246,7 +246,7 @@ func (w *witness) Helper() {}
 func (w *witness) Errorf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.said = append(w.said, fmt.Sprintf(format, args...))
+	w.failures = append(w.failures, fmt.Sprintf(format, args...))
 }
 
 func (w *witness) Fatalf(format string, args ...any) {
@@ -267,7 +267,7 @@ func verdict(check string, s Store) string {
 		}
 	}()
 	<-done
-	return strings.Join(w.said, "; ")
+	return strings.Join(w.failures, "; ")
 }
 
 // TestEveryBreachIsFound breaks the contract in every way that a real store has broken it or could break it.
@@ -341,8 +341,8 @@ func TestPlainPasses(t *testing.T) {
 func TestEmbedderPasses(t *testing.T) {
 	for _, c := range checks {
 		synctest.Test(t, func(t *testing.T) {
-			if said := verdict(c.name, embedder{newPlain()}); said != "" {
-				t.Errorf("the check %q fails: %s", c.name, said)
+			if failures := verdict(c.name, embedder{newPlain()}); failures != "" {
+				t.Errorf("the check %q fails: %s", c.name, failures)
 			}
 		})
 	}

@@ -109,6 +109,7 @@ func (m *Map) Set(key, value string, expires time.Time) {
 
 // set requires that the caller holds the lock of shard i.
 func (m *Map) set(i uint64, key, value string, expires time.Time) {
+	// Odd before a reader can see the change, even again once every reader does.
 	m.counters[i].Add(1)
 	defer m.counters[i].Add(1)
 	m.shards[i].set(key, value, expires)
