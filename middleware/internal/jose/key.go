@@ -85,9 +85,9 @@ func (k Key) material() (*key, error) {
 		return k.ed25519(method)
 	}
 	if k.Algorithm == "" {
-		return nil, errors.New("Algorithm is missing: set it, for example to HS256")
+		return nil, errors.New("the Algorithm is missing: set it, for example to HS256")
 	}
-	return nil, fmt.Errorf("Algorithm %q is not supported: use one of the constants, such as HS256", k.Algorithm)
+	return nil, fmt.Errorf("the Algorithm %q is not supported: use one of the constants, such as HS256", k.Algorithm)
 }
 
 // mistyped says which type of key the algorithm needs. It never prints the key.
