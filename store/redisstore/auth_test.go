@@ -119,6 +119,7 @@ var session = porcupine.Model{
 
 // R11: two servers share the blacklist, so a logout at one takes effect at both at once.
 func TestR11_LogoutIsLinearizableOverTwoServers(t *testing.T) {
+	t.Parallel()
 	redis := redistest.Start(t)
 	servers := []*middleware.Auth{newServer(t, redis), newServer(t, redis)}
 	for range rounds(50, 10) {

@@ -168,6 +168,7 @@ func TestR10a_RefusedByRedis(t *testing.T) {
 
 // TestRoundTrips counts the scripts that Redis runs. Only a swap without a correct reading of the clock of Redis takes two.
 func TestRoundTrips(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := dial(t, nil, server.Addr())
 	s := newStore(t, client, redisstore.Options{})
@@ -209,6 +210,7 @@ func TestRoundTrips(t *testing.T) {
 // TestServersWithDifferentClocks lets the swaps of one Store overwrite each other's readings, as in a Cluster whose nodes
 // have different clocks. Every swap must be made anyway.
 func TestServersWithDifferentClocks(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s := connect(t, server, redisstore.Options{})
 	stop := make(chan struct{})

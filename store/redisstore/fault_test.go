@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
 	"go.uber.org/goleak"
 
 	"github.com/ginrefresh/ginrefresh/store/internal/redistest"
@@ -124,37 +123,36 @@ var faults = map[string]fault{
 // TestFaults harms the server while 16 goroutines call it. No call may outlast its deadline by more than half a second or
 // return an answer that is not certain, and the store must work again within 2 s of the server's return.
 func TestFaults(t *testing.T) {
-	for name, fault := range faults {
-		t.Run(name, func(t *testing.T) {
-			server := redistest.Start(t)
-			ignore := goleak.IgnoreCurrent()
-			defer goleak.VerifyNone(t, ignore)
-			defer server.Kill()
-			p := newProxy(t, server.Addr())
-			defer p.wg.Wait()
-			defer p.listener.Close()
-			client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{p.listener.Addr().String()}, DisableCache: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			s := newStore(t, client, redisstore.Options{})
-			mustSwap(t, s, "key", "", "revoked")
+	ignore := goleak.IgnoreCurrent()
+	t.Run("all", func(t *testing.T) {
+		for name, fault := range faults {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				fault.test(t)
+			})
+		}
+	})
+	goleak.VerifyNone(t, ignore)
+}
 
-			stop := make(chan struct{})
-			var load sync.WaitGroup
-			for range 16 {
-				load.Go(func() { callUntil(t, s, stop) })
-			}
-			<-time.After(100 * time.Millisecond)
-			fault.harm(server, p)
-			checkHarmed(t, s, fault.answers)
-			fault.heal(server, p)
-			checkHealed(t, s)
-			close(stop)
-			load.Wait()
-		})
+func (f fault) test(t *testing.T) {
+	server := redistest.Start(t)
+	p := newProxy(t, server.Addr())
+	s := newStore(t, dial(t, nil, p.listener.Addr().String()), redisstore.Options{})
+	mustSwap(t, s, "key", "", "revoked")
+
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	for range 16 {
+		load.Go(func() { callUntil(t, s, stop) })
 	}
+	<-time.After(100 * time.Millisecond)
+	f.harm(server, p)
+	checkHarmed(t, s, f.answers)
+	f.heal(server, p)
+	checkHealed(t, s)
+	close(stop)
+	load.Wait()
 }
 
 // callUntil calls the store until stop is closed, and checks how long each call takes.
@@ -236,6 +234,7 @@ func checkHealed(t *testing.T, s *redisstore.Store) {
 
 // TestSwapIsNotRepeated drops the reply to a swap. A second try would find the new value of the first one and return false.
 func TestSwapIsNotRepeated(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	p := newProxy(t, server.Addr())
 	s := newStore(t, dial(t, nil, p.listener.Addr().String()), redisstore.Options{})
@@ -254,6 +253,22 @@ func TestSwapIsNotRepeated(t *testing.T) {
 	}
 	if unknown == 0 {
 		t.Error("no reply to a swap was dropped")
+	}
+}
+
+// TestReadIsRepeated drops the reply to a read, as when a healthy server has closed an idle connection. The read must be
+// tried again.
+func TestReadIsRepeated(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	p := newProxy(t, server.Addr())
+	s := newStore(t, dial(t, nil, p.listener.Addr().String()), redisstore.Options{})
+	mustSwap(t, s, "key", "", "value")
+	for range 10 {
+		p.mode.Store(dropsOneReply)
+		if got := mustGet(t, s, "key"); got != "value" {
+			t.Errorf("key = %q, want value", got)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ package redisstore_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -21,12 +22,18 @@ import (
 // TestTwoServersOnOneRedisAreOne runs two processes of the example on one Redis. Parallel refreshes at both must return the
 // same successor token, and a logout at one must take effect at the other with the next request.
 func TestTwoServersOnOneRedisAreOne(t *testing.T) {
-	t.Parallel()
-	redis := redistest.Start(t)
 	binary := filepath.Join(t.TempDir(), "example")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/ginrefresh/ginrefresh/example").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	build := exec.Command("go", "build", "-o", binary, "github.com/ginrefresh/ginrefresh/example")
+	var out bytes.Buffer
+	build.Stdout, build.Stderr = &out, &out
+	if err := build.Start(); err != nil {
+		t.Fatal(err)
 	}
+	t.Parallel() // pauses until the other tests are done, and so leaves the build time to finish
+	if err := build.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	redis := redistest.Start(t)
 	servers := []string{startExample(t, binary, redis.Addr()), startExample(t, binary, redis.Addr())}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}
 
