@@ -43,7 +43,7 @@ func (a *Auth) SetCookies(c *gin.Context, tokens Tokens) error {
 		panic("middleware: SetCookies needs Config.Cookie")
 	}
 	forbidStoring(c)
-	if err := a.endReplaced(c, tokens.Claims.SessionID); err != nil {
+	if err := a.endPreviousSessions(c, tokens.Claims.SessionID); err != nil {
 		return err
 	}
 	a.cookies.set(c, tokens, "")
@@ -59,8 +59,8 @@ func forbidStoring(c *gin.Context) {
 	c.Header("Pragma", "no-cache")
 }
 
-// errorResponse is the encoded response for an error. Those in the error table are encoded once, because a flood of bad
-// tokens should cost the server little.
+// errorResponse is the encoded response for an error. The responses for the error table's entries are encoded once, because
+// a flood of bad tokens should cost the server little.
 type errorResponse struct {
 	body      []byte
 	challenge []string // WWW-Authenticate; nil: none
@@ -130,8 +130,8 @@ func (a *Auth) answerError(c *gin.Context, err error) {
 }
 
 // reject reports a failed step and answers the request with its error. It clears the cookies of a session that is known
-// to have ended. A token that was only replaced has a successor, which may already be in the browser: a slow response
-// must not clear that.
+// to have ended. A token that was only replaced has a successor, whose cookie may already be in the browser: this
+// response, if it is slow, must not clear it.
 func (a *Auth) reject(c *gin.Context, kind EventKind, p presentedToken, t *session.Token, err error) {
 	a.reportRequest(c, kind, t, err)
 	if a.cookies != nil && p.inCookie && asError(err).over {

@@ -80,8 +80,9 @@ type Tokens struct {
 }
 
 // Issue starts a session for a user whose identity the application has checked, and returns its first tokens. The error
-// is an [*Error] if the store fails, and another error if the identity cannot be used: it has no subject, or its claims
-// are not a JSON object, use a reserved name or make the token longer than 8 KiB.
+// is an [*Error] if the store fails, and another error if the application made a mistake: the identity has no subject or
+// too short a lifetime, its claims are not a JSON object, use a reserved name or make the token too long, or the Auth has
+// only public keys.
 //
 // LoginHandler refuses a login whose subject was revoked while the password was checked (R12). Issue does not know when
 // the check began, so call it right after the check.
@@ -96,7 +97,7 @@ func (a *Auth) issue(ctx context.Context, id Identity, l session.Login) (tokens 
 		return Tokens{}, nil, errors.New("middleware: Identity.Subject is empty or not valid UTF-8: it must be the user's id")
 	}
 	l.Subject = id.Subject
-	if l.Own, err = encodeClaims(id.Claims); err != nil {
+	if l.AppClaims, err = encodeClaims(id.Claims); err != nil {
 		return Tokens{}, nil, err
 	}
 	if l.TTL, l.RefreshTTL, err = a.lifetimes(id); err != nil {
@@ -119,8 +120,8 @@ func encodeClaims(claims any) ([]byte, error) {
 	return own, nil
 }
 
-// lifetimes returns the configured lifetimes, or those of the identity where they are shorter (R13). A token never
-// outlives a refresh window that is shorter than TTL.
+// lifetimes returns the configured lifetimes, or those of the identity where they are shorter (R13). The first token does
+// not outlive a refresh window that is shorter than TTL.
 func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error) {
 	shorter := func(asked, configured time.Duration) time.Duration {
 		if asked == 0 {
@@ -186,7 +187,8 @@ func (a *Auth) verify(ctx context.Context, text string) (*session.Token, error) 
 
 // Refresh exchanges a token, expired or not, for the next one of its session (R5–R10), and in pair mode a refresh token
 // for the next pair. If the token was itself returned by a refresh less than [Config].Grace ago, Refresh returns it
-// again (R6a). The error is an [*Error] unless the claims from Reload cannot be used.
+// again (R6a). The error is an [*Error] unless the application made a mistake: the claims from Reload cannot be used or make
+// the token too long, or the Auth has only public keys.
 //
 // A token that is presented long after it was replaced ends its session, even if ctx is cancelled in the meantime. That
 // takes no longer than [Config].StoreTimeout.
@@ -206,13 +208,13 @@ func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *session.Token
 	return tokens, t, err
 }
 
-// replace refreshes a token. noAnswer reports that it failed because Reload or signing did, so the token itself is fine.
+// replace refreshes a token. noAnswer reports that Reload or signing failed, so the token itself is fine.
 func (a *Auth) replace(ctx context.Context, v *verifier, t *session.Token) (tokens Tokens, noAnswer bool, err error) {
 	refresh, err := a.rules.BeginRefresh(ctx, t)
 	if err != nil {
 		return Tokens{}, false, fromVerdict(err)
 	}
-	own := t.Own
+	own := t.AppClaims
 	if a.reload != nil {
 		if own, err = a.reloadClaims(ctx, t); err != nil {
 			return Tokens{}, !hasCode(err, CodeSubjectRefused), err
@@ -222,7 +224,7 @@ func (a *Auth) replace(ctx context.Context, v *verifier, t *session.Token) (toke
 		}
 	}
 	err = refresh.Commit(func(next *session.Token) (err error) {
-		next.Own = own
+		next.AppClaims = own
 		tokens, err = a.sign(v, next)
 		noAnswer = err != nil
 		return err
@@ -234,7 +236,7 @@ func (a *Auth) replace(ctx context.Context, v *verifier, t *session.Token) (toke
 }
 
 // autoRefresh refreshes a token that has expired or has less than within left. It verifies all others, and returns no
-// tokens for them. A token that is still alive is only verified if Reload or signing fails.
+// tokens for them. If Reload or signing fails, a token that is still alive is verified instead.
 func (a *Auth) autoRefresh(ctx context.Context, text string, within time.Duration) (Tokens, *session.Token, error) {
 	v := a.verifier.Load()
 	t, memo, err := a.decode(v, text)
@@ -290,7 +292,7 @@ func (a *Auth) end(ctx context.Context, text string, rule func(context.Context, 
 }
 
 // RevokeSession ends a session by its id ([Claims].SessionID), for a list of devices or for an administrator. The
-// blacklist remembers it for as long as a session lives with the configured lifetimes. Like [Auth.Logout] it does not
+// blacklist remembers it for as long as a session lives with the configured lifetimes. Like [Auth.Logout], it does not
 // stop when ctx is cancelled. The error is an [*Error].
 func (a *Auth) RevokeSession(ctx context.Context, sessionID string) error {
 	err := error(newError(CodeServerError, errors.New("middleware: RevokeSession needs a session id")))
@@ -306,7 +308,7 @@ func (a *Auth) RevokeSession(ctx context.Context, sessionID string) error {
 // within two seconds: that answers 503, because it cannot tell which password it has checked.
 //
 // The blacklist remembers the revocation for as long as a session lives with the configured lifetimes: see
-// docs/deployment.md before you shorten them. Like [Auth.Logout] RevokeSubject does not stop when ctx is cancelled. The
+// docs/deployment.md before you shorten them. Like [Auth.Logout], RevokeSubject does not stop when ctx is cancelled. The
 // error is an [*Error].
 func (a *Auth) RevokeSubject(ctx context.Context, subject string) error {
 	err := error(newError(CodeServerError, errors.New("middleware: RevokeSubject needs a subject")))

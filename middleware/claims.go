@@ -11,7 +11,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
-// Claims are the claims of a verified token. It is a copy: changing it does not affect the token.
+// Claims are the claims of a verified token. They are a copy: changing them does not affect the token.
 type Claims struct {
 	Subject      string    // sub: the user's id
 	SessionID    string    // sid: the same in all tokens of the session
@@ -43,7 +43,7 @@ func claimsOf(t *session.Token) Claims {
 func (c Claims) Decode(v any) error {
 	object := []byte("{}")
 	if c.token != nil {
-		object = append(append([]byte{'{'}, c.token.Own...), '}')
+		object = append(append([]byte{'{'}, c.token.AppClaims...), '}')
 	}
 	d := json.NewDecoder(bytes.NewReader(object))
 	d.UseNumber()
@@ -81,8 +81,9 @@ func acceptedToken(c *gin.Context) *session.Token {
 	return t
 }
 
-// MustClaims is ClaimsFrom for handlers behind [Auth.Required] or [Auth.AutoRefresh]. It panics if no guard ran, because
-// that is a mistake in the routes.
+// MustClaims is ClaimsFrom for handlers behind [Auth.Required] or [Auth.AutoRefresh]. It panics if no guard accepted
+// a token, because that is a mistake in the routes: there is no guard, the guard is [Auth.Optional], or the request is an
+// OPTIONS request, which every guard lets through.
 func MustClaims(c *gin.Context) Claims {
 	claims, ok := ClaimsFrom(c)
 	if !ok {

@@ -55,8 +55,9 @@ type Config struct {
 	Authenticate func(c *gin.Context) (Identity, error)
 
 	// Reload looks the subject up again at each refresh and returns all of the application's claims for the new token.
-	// To keep some of the old ones, read them with claims.Decode. [ErrRefused] means that the session must not go on;
-	// any other error means 503. In both cases the presented token is not used up (R9). nil: the claims are kept.
+	// To keep some of the old ones, read them with claims.Decode. [ErrRefused] means that the session must not continue;
+	// any other error means 503, except that AutoRefresh then accepts a token that is still alive. In both cases the
+	// presented token is not used up (R9). nil: the claims are kept.
 	Reload func(ctx context.Context, claims Claims) (any, error)
 
 	// TTL is how long a token is good for requests. Whole seconds, default 1 hour.
@@ -66,13 +67,13 @@ type Config struct {
 	// longer than TTL, default 14 days.
 	RefreshTTL time.Duration
 
-	// IdleTTL ends a session that was not refreshed for this long, counted from the issue of its newest token. Longer
+	// IdleTTL ends a session that has not been refreshed for this long, counted from the issue of its newest token. Longer
 	// than TTL. 0: sessions may be idle until RefreshTTL.
 	IdleTTL time.Duration
 
-	// Grace is the grace period after a refresh. During it the replaced token is still accepted and refreshing it
-	// returns the same successor, and the successor is not replaced again. So parallel refreshes and lost responses log
-	// nobody out. At most 5 minutes. 0 means the default of 10 seconds. A negative value means none: then one of two
+	// Grace is the grace period after a refresh. During it the replaced token is still accepted. A refresh with it
+	// returns the same successor, and a refresh with the successor returns the successor, as long as that is alive. So
+	// parallel refreshes and lost responses log nobody out. At most 5 minutes. 0 means the default of 10 seconds. A negative value means none: then one of two
 	// parallel refreshes counts as reuse.
 	Grace time.Duration
 
@@ -80,9 +81,10 @@ type Config struct {
 	// for that much longer. Default 0.
 	Leeway time.Duration
 
-	// StoreTimeout is how long one request waits for the store before it is answered 503. It must be shorter than
+	// StoreTimeout is how long one step (a login, a check, a refresh, a logout) waits for the store before the request
+	// is answered 503. It must be shorter than
 	// Grace, because a swap that takes effect later would look like reuse to its own client (R10a). Default 1 second,
-	// or half of Grace if that is shorter than two seconds.
+	// or half of Grace if Grace is shorter than two seconds.
 	StoreTimeout time.Duration
 
 	// Issuer and Audience are written into every token and required in it. "": neither.
@@ -94,7 +96,7 @@ type Config struct {
 
 	// Sources are the places where a request may carry its token. The first source that has one decides: if its token is
 	// bad, the request is rejected. Default: FromHeader("Authorization", "Bearer"). With Cookie, the cookie comes after
-	// them. Refresh and logout read the headers among them, then the body, then the cookies.
+	// them. Refresh and logout use only the header sources, then the body, then the cookies.
 	Sources []Source
 
 	// Cookie sends the tokens in cookies instead of response bodies. &Cookie{} has safe defaults. nil: no cookies.
@@ -104,9 +106,9 @@ type Config struct {
 	// scheme://host[:port].
 	TrustedOrigins []string
 
-	// TokenCache is about how many verified tokens are cached, so that their signature is checked only once. Their
-	// expiry and the blacklist are checked on every request. Each token takes about 1 KiB, and up to twice as many are
-	// kept if they spread well. Default 10,000; negative: none.
+	// TokenCache is the approximate number of verified tokens to cache, so that their signature is not checked again. A
+	// token is cached when it comes for the second time. Its expiry and the blacklist are checked on every request. Each
+	// token takes about 1 KiB, and up to twice this number are kept. Default 10,000; negative: none.
 	TokenCache int
 
 	// KeepSessionOnReuse rejects a replaced token that is presented after the grace period without ending its session.
@@ -233,7 +235,7 @@ func (c Config) storeMistakes() (m mistakes) {
 	return m
 }
 
-// isNil also recognizes the nil pointer that a constructor returned beside an unchecked error.
+// isNil also recognizes the nil pointer that a constructor returned alongside an unchecked error.
 func isNil(store Store) bool {
 	if store == nil {
 		return true
@@ -275,7 +277,7 @@ func isQuotable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) < 0
 }
 
-// keyMistakes returns what contradicts the first key, which can sign or not.
+// keyMistakes returns the fields that do not fit a first key that can, or cannot, sign.
 func (c Config) keyMistakes(canSign bool) (m mistakes) {
 	m.check(canSign || c.Authenticate == nil, "Authenticate is set, but Keys[0] is a public key and cannot sign: a verify-only service has no login")
 	m.check(canSign || c.Reload == nil, "Reload is set, but Keys[0] is a public key and cannot sign: a verify-only service has no refresh")

@@ -11,13 +11,13 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Cookie configures tokens in cookies. The cookies are HttpOnly, Secure, SameSite=Lax and sent with every request. The
+// Cookie configures tokens in cookies. The cookies are HttpOnly, Secure, SameSite=Lax, with Path=/. The
 // cookie of the token to refresh lasts until the session's deadline, so that an expired token still reaches the refresh.
 // In pair mode the cookie of the access token lasts for its TTL.
 //
-// Every login, refresh and logout must come from the site itself or from [Config].TrustedOrigins. So must a WebSocket
-// handshake, and every other request that a cookie authenticates unless its method is GET, HEAD or OPTIONS. Other
-// requests are answered 403 cross_origin. A login ends the session of the cookie that came with it (R16).
+// Every login, refresh and logout must come from the same origin or from [Config].TrustedOrigins. So must a WebSocket
+// handshake, and every other request that a cookie authenticates unless its method is GET, HEAD or OPTIONS. A request
+// from another origin is answered 403 cross_origin. A login ends the session of the cookie that came with it (R16).
 type Cookie struct {
 	_ [0]func() // no unkeyed literals
 

@@ -13,8 +13,8 @@ import (
 // Authenticate and Reload return these errors, alone or wrapped. Any other error means that they could not decide, for
 // example because a database is down: the client receives 503 and keeps its session.
 var (
-	// ErrRefused means no: wrong credentials at login (401 invalid_credentials), or a user whose session must not go on
-	// at refresh (401 subject_refused).
+	// ErrRefused means no: wrong credentials at login (401 invalid_credentials), or, at refresh, a user whose session
+	// must not continue (401 subject_refused).
 	ErrRefused = errors.New("middleware: refused")
 
 	// ErrBadRequest means that the login request cannot be parsed or lacks a field (400 bad_request).
@@ -31,14 +31,14 @@ const (
 	CodeTokenExpired       Code = "token_expired"       // 401: refresh the token (R2)
 	CodeTokenRevoked       Code = "token_revoked"       // 401: log in (R3, R4)
 	CodeRefreshExpired     Code = "refresh_expired"     // 401: the refresh window is over, log in (R5)
-	CodeTokenReused        Code = "token_reused"        // 401: replaced long ago, the session was ended (R8)
+	CodeTokenReused        Code = "token_reused"        // 401: replaced long ago; the session has been ended, unless KeepSessionOnReuse (R8)
 	CodeSubjectRefused     Code = "subject_refused"     // 401: Reload refused the subject, log in
 	CodeInvalidCredentials Code = "invalid_credentials" // 401: the login was refused
 	CodeLoginTooOld        Code = "login_too_old"       // 401: log in again for this action (RFC 9470)
 	CodeForbidden          Code = "forbidden"           // 403: the condition of Allow is not met
 	CodeCrossOrigin        Code = "cross_origin"        // 403: a cookie request from another origin
 	CodeStoreUnavailable   Code = "store_unavailable"   // 503: retry later; the token is still usable (R14)
-	CodeServerError        Code = "server_error"        // 500: a bug in this application
+	CodeServerError        Code = "server_error"        // 500: a mistake in the application that uses this package
 )
 
 // Error is the error of a step and the client's response. It contains no token, key or subject. The text of a backend's
@@ -50,7 +50,8 @@ type Error struct {
 	// Status is the HTTP status.
 	Status int
 
-	// Type is the error code of RFC 6750 §3.1, RFC 6749 or RFC 9470. It is "" if the request had no token.
+	// Type is the member "error": a code of RFC 6750 §3.1, RFC 6749 or RFC 9470, or invalid_credentials for a refused
+	// login. It is "" if the request had no token.
 	Type string
 
 	// Description is for the developer who reads the response.
@@ -82,7 +83,7 @@ func (e *Error) challenge(realm string) string {
 	return s
 }
 
-// errorTable is the wire's side of each code. The descriptions are part of a quoted header value, so they contain no
+// errorTable has the HTTP response for each code. The descriptions are part of a quoted header value, so they contain no
 // quotes and no backslashes (RFC 6750 §3).
 var errorTable = map[Code]Error{
 	CodeBadRequest:         {Status: http.StatusBadRequest, Type: "invalid_request", Description: "the request is malformed"},
@@ -92,7 +93,7 @@ var errorTable = map[Code]Error{
 	CodeTokenRevoked:       {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the token was revoked, log in"},
 	CodeRefreshExpired:     {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the refresh window is over, log in"},
 	CodeTokenReused:        {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the token was already replaced, log in"},
-	CodeSubjectRefused:     {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the session must not go on, log in"},
+	CodeSubjectRefused:     {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the session must not continue, log in"},
 	CodeInvalidCredentials: {Status: http.StatusUnauthorized, Type: "invalid_credentials", Description: "the credentials are not valid"},
 	CodeLoginTooOld:        {Status: http.StatusUnauthorized, Type: "insufficient_user_authentication", Description: "a more recent login is required"},
 	CodeForbidden:          {Status: http.StatusForbidden, Type: "insufficient_scope", Description: "access denied"},
@@ -101,7 +102,7 @@ var errorTable = map[Code]Error{
 	CodeServerError:        {Status: http.StatusInternalServerError, Type: "server_error", Description: "internal server error"},
 }
 
-// codes maps the verdicts of the session rules to the wire's codes.
+// codes maps the verdicts of the session rules to codes.
 var codes = [...]Code{
 	session.Invalid:     CodeTokenInvalid,
 	session.Expired:     CodeTokenExpired,

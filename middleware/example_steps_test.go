@@ -237,7 +237,7 @@ func ExampleConfig_reload() {
 	fmt.Println(err)
 	// Output:
 	// editor
-	// middleware: subject_refused: the session must not go on, log in
+	// middleware: subject_refused: the session must not continue, log in
 }
 
 // For "remember me", configure the long RefreshTTL, and ask for a shorter one if the box is not ticked.

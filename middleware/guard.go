@@ -48,10 +48,10 @@ func (a *Auth) Optional() gin.HandlerFunc {
 // window, or has less than within left (0: only expired tokens), is refreshed before the handler runs. The handler sees
 // the new claims. The response carries the new token as Authorization: Bearer, or as a cookie if the old one came in a
 // cookie. The client must use the new token from then on: the old one is accepted only for the grace period, and
-// presenting it later ends the session (R8). The grace period counts from the end of the handler, for handlers of up to
-// five minutes.
+// presenting it later ends the session (R8). If the handler takes longer than half of the grace period, the grace
+// period counts from its end, for handlers of up to five minutes.
 //
-// AutoRefresh is for one-token mode and replaces Required: behind Required no expired token arrives.
+// AutoRefresh is for one-token mode and is used in place of Required, which lets no expired token through.
 func (a *Auth) AutoRefresh(within time.Duration) gin.HandlerFunc {
 	if within < 0 {
 		panic("middleware: AutoRefresh expects within >= 0")
@@ -168,8 +168,8 @@ func (a *Auth) check(c *gin.Context) (presentedToken, *session.Token, error) {
 // accept stores the token for the handlers behind the guard.
 func (a *Auth) accept(c *gin.Context, t *session.Token) { c.Set(contextKey{}, t) }
 
-// accepted returns the token that another guard of this Auth has accepted. After AutoRefresh the request still carries
-// the old token. The verdict of another Auth does not count.
+// accepted returns the token that another guard of this Auth has accepted. Its token must not be checked again:
+// after AutoRefresh the request still carries the old one. The verdict of another Auth does not count.
 func (a *Auth) accepted(c *gin.Context) *session.Token {
 	if t := acceptedToken(c); t != nil && t.Owner == any(a) {
 		return t

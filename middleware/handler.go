@@ -17,7 +17,7 @@ func (a *Auth) LoginHandler(c *gin.Context) {
 	forbidStoring(c)
 	tokens, t, err := a.login(c)
 	if err == nil {
-		err = a.endReplaced(c, t.Session)
+		err = a.endPreviousSessions(c, t.Session)
 	}
 	if err != nil {
 		a.reject(c, EventLogin, presentedToken{}, t, err)
@@ -27,8 +27,8 @@ func (a *Auth) LoginHandler(c *gin.Context) {
 	a.answerTokens(c, tokens, "")
 }
 
-// login checks the credentials and issues the tokens. The instant of its beginning is taken before the credentials are
-// checked, because a revocation during the check must revoke the new session (R12).
+// login checks the credentials and issues the tokens. It takes the instant before it checks the credentials,
+// because a revocation during the check must revoke the new session (R12).
 func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if a.authenticate == nil {
 		return Tokens{}, nil, errors.New("middleware: LoginHandler needs Config.Authenticate")
@@ -69,8 +69,8 @@ func loginError(err error) error {
 	return newError(CodeStoreUnavailable, err)
 }
 
-// endReplaced ends the sessions of the cookies that came with a login, except the new session (R16).
-func (a *Auth) endReplaced(c *gin.Context, newSession string) error {
+// endPreviousSessions ends the sessions of the cookies that came with a login, except the new session (R16).
+func (a *Auth) endPreviousSessions(c *gin.Context, newSession string) error {
 	if a.cookies == nil {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (a *Auth) RefreshHandler(c *gin.Context) {
 	}
 	var tokens Tokens
 	var t *session.Token
-	p, err := a.presentedInBody(c, a.cookies.refreshSources())
+	p, err := a.presentedForSession(c, a.cookies.refreshSources())
 	if err == nil {
 		tokens, t, err = a.refresh(c.Request.Context(), p.text)
 	}
@@ -124,7 +124,7 @@ func (a *Auth) LogoutHandler(c *gin.Context) {
 }
 
 // LogoutAllHandler logs the token's subject out everywhere, like [Auth.RevokeSubject], and answers 204. It takes the same
-// tokens as LogoutHandler, except one that is revoked or replaced, and in pair mode an expired access token.
+// tokens as LogoutHandler, except one that is revoked or past its grace period, and in pair mode an expired access token.
 func (a *Auth) LogoutAllHandler(c *gin.Context) {
 	a.logoutRequest(c, EventLogoutAll, a.logoutEverywhere)
 }
@@ -133,7 +133,7 @@ func (a *Auth) LogoutAllHandler(c *gin.Context) {
 func (a *Auth) logoutRequest(c *gin.Context, kind EventKind, step func(context.Context, string) (*session.Token, error)) {
 	forbidStoring(c)
 	var t *session.Token
-	p, err := a.presentedInBody(c, a.cookies.logoutSources())
+	p, err := a.presentedForSession(c, a.cookies.logoutSources())
 	if err == nil {
 		t, err = step(c.Request.Context(), p.text)
 	}

@@ -118,8 +118,8 @@ func (a *Auth) decode(v *verifier, text string) (*session.Token, *session.Memo, 
 }
 
 // SetKeys replaces the keys while requests are served. The first key signs from now on, and all of them verify. A token
-// whose key is gone is rejected at once, so keep the old key for as long as its sessions should live. Keys that can sign
-// cannot be replaced by public keys only; without a Store the reverse is refused as well. If SetKeys fails, nothing has
+// whose key is gone is rejected at once, so keep the old key for as long as its sessions should live. An Auth that
+// signs cannot be switched to public keys, and an Auth without a Store cannot be switched to keys that sign. If SetKeys fails, nothing has
 // changed.
 func (a *Auth) SetKeys(keys []Key) error {
 	set, mistakes := newKeySet(keys)
@@ -145,6 +145,6 @@ func (a *Auth) JWKSHandler(c *gin.Context) {
 	c.Data(http.StatusOK, "application/jwk-set+json", a.verifier.Load().keys.JWKS())
 }
 
-// CacheStats returns how many genuine tokens were found in the token cache and how many were not, since New or the last
-// SetKeys. It is for metrics.
+// CacheStats returns how many genuine tokens for requests were found in the token cache and how many were not, since New
+// or the last SetKeys. Refresh tokens are not cached. It is for metrics.
 func (a *Auth) CacheStats() (hits, misses uint64) { return a.verifier.Load().cache.Stats() }

@@ -11,7 +11,7 @@ import (
 )
 
 // RevokeHandler is a token revocation endpoint (RFC 7009). It ends the session of the token in the form field
-// token, like [Auth.Logout], and answers 200. It also answers 200 if the token is not one of ours or its session
+// (or JSON member) token, like [Auth.Logout], and answers 200. It also answers 200 if the token is unknown or its session
 // is already over. It needs no guard: anyone holding a token can end its session. Mount it as POST.
 func (a *Auth) RevokeHandler(c *gin.Context) {
 	forbidStoring(c)
@@ -54,7 +54,7 @@ func readParameters(c *gin.Context, fields map[string]*string) error {
 }
 
 // IntrospectHandler is a token introspection endpoint (RFC 7662) for services that cannot verify a token
-// themselves. For the token in the form field token it answers {"active":true} and the claims if [Auth.Required]
+// themselves. For the token in the form field (or JSON member) token it answers {"active":true} and the claims if [Auth.Required]
 // would accept it, and {"active":false} otherwise.
 //
 // In pair mode a refresh token is inactive, so that a service that forwards whatever a client sent as a bearer

@@ -31,7 +31,7 @@ func (t Tokens) Format(f fmt.State, _ rune) {
 }
 
 // LogValue implements [slog.LogValuer] and shows the same as Format. A JSON handler uses encoding/json for Tokens inside
-// another value, and that includes the tokens: log them as attributes of their own.
+// another value, and that includes the tokens: log a Tokens value as an attribute of its own.
 func (t Tokens) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("subject", t.Claims.Subject),

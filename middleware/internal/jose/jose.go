@@ -46,8 +46,8 @@ func (s *KeySet) Sign(typ string, payload []byte) (string, error) {
 	return string(text), nil
 }
 
-// Verify checks the form and the signature of a compact JWT (R1) and returns its typ and its payload. The payload is
-// not decoded, and apart from the header nothing is decoded before the signature is checked. Every error is a
+// Verify checks the form and the signature of a compact JWT (R1) and returns its typ and its payload. The JSON in
+// the payload is not parsed. Before the signature is checked, only the header is. Every error is a
 // [Malformed].
 func (s *KeySet) Verify(text string) (typ string, payload []byte, err error) {
 	head, body, signature, err := split(text)

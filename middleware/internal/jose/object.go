@@ -10,7 +10,7 @@ import (
 // request with a new token waits for it. A fuzz test compares it with encoding/json.
 
 // ScanObject calls visit with the name, the value and the whole text of each member at the top level of a JSON object.
-// It rejects anything after the object, invalid UTF-8 and a name that appears twice (RFC 7519 §4). The values and texts
+// It rejects anything after the object, invalid UTF-8 and a name that appears twice at the top level (RFC 7519 §4). The values and texts
 // are slices of object.
 func ScanObject(object []byte, visit func(name string, value, member []byte) error) error {
 	if !utf8.Valid(object) {
@@ -40,8 +40,7 @@ func ScanObject(object []byte, visit func(name string, value, member []byte) err
 	return nil
 }
 
-// registered are the names of members that tokens of this module and JOSE headers have. Reading one of them does not
-// allocate.
+// registered are the member names in our tokens and in JOSE headers. Reading one of them does not allocate.
 var registered = [...]string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp", "access_ttl", "alg", "kid", "typ"}
 
 // nameValue reads a member's name.

@@ -30,7 +30,7 @@ func Text(value []byte) ([]byte, error) {
 }
 
 // MaxSeconds is the latest date that is accepted. Sums of such dates and durations, counted in microseconds, do not
-// overflow an int64. It is in the year 75000 or so.
+// overflow an int64. It is around the year 75000.
 const MaxSeconds = math.MaxInt64 / 4 / 1_000_000
 
 // Seconds decodes a NumericDate (RFC 7519 §2): seconds since 1970. A fraction is cut off.

@@ -12,7 +12,7 @@ const (
 	current    state = iota
 	inGrace          // just replaced; still accepted, and a refresh returns its successor (R7)
 	superseded       // it and its successor were replaced within one grace period: rejected, but not reuse (R8)
-	replaced         // replaced longer ago than the grace period (R4, R8)
+	pastGrace        // replaced longer ago than the grace period (R4, R8)
 	revoked          // the session has ended, or its subject was revoked (R3)
 )
 
@@ -21,7 +21,7 @@ func (s state) err() error {
 	switch s {
 	case revoked:
 		return errEnded
-	case superseded, replaced:
+	case superseded, pastGrace:
 		return errReplaced
 	}
 	return nil
@@ -69,33 +69,33 @@ func (r *Rules) VerifyUnrefreshed(ctx context.Context, t *Token, m *Memo) error 
 
 // checkBlacklist rejects a token that is revoked or replaced (R3, R4). With punish it ends the session on reuse (R8).
 func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived time.Time, punish bool) error {
-	before := m.snapshot()
-	if before.unchanged() {
+	snap := m.snapshot()
+	if snap.unchanged() {
 		return nil
 	}
 	if punish {
 		ctx = context.WithoutCancel(ctx) // the client may hang up, but the session must end
 	}
-	var a *access
-	if r.peek == nil { // peeking needs no access, and every request with a new token comes this way
-		a = r.access(ctx)
+	var a *stepStore
+	if r.peek == nil { // peeking needs no stepStore, so do not allocate one: every new token takes this path
+		a = r.stepStore(ctx)
 	}
 	s, err := r.read(a, t, arrived)
 	if err != nil {
 		return err
 	}
-	before.remember(s.state)
-	if punish && s.state == replaced {
+	snap.remember(s.state)
+	if punish && s.state == pastGrace {
 		if a == nil {
-			a = r.access(ctx)
+			a = r.stepStore(ctx)
 		}
 		return r.reuse(a, t)
 	}
 	return s.err()
 }
 
-// read asks the blacklist about a token whose request came at the time arrived.
-func (r *Rules) read(a *access, t *Token, arrived time.Time) (status, error) {
+// read asks the blacklist about a token whose request came in at arrived.
+func (r *Rules) read(a *stepStore, t *Token, arrived time.Time) (status, error) {
 	var values [2]string
 	switch {
 	case r.Store == nil:
@@ -138,12 +138,12 @@ func (r *Rules) decide(t *Token, values [2]string, arrived time.Time) (status, e
 	case t.Instant < session.previous && r.graceHolds(session.previous, arrived):
 		s.state = superseded
 	default:
-		s.state = replaced
+		s.state = pastGrace
 	}
 	return s, nil
 }
 
-// graceHolds reports whether a request that came at the time arrived is inside the grace period that began at start
+// graceHolds reports whether a request that came in at arrived is inside the grace period that began at start
 // (R7). The time that the server itself needs, for a slow store or Reload, does not shorten the client's grace.
 func (r *Rules) graceHolds(start int64, arrived time.Time) bool {
 	return r.Grace >= 0 && arrived.UnixMicro() <= start+r.Grace.Microseconds()

@@ -25,7 +25,7 @@ func Types() []string { return []string{accessType, refreshType} }
 // reserved are the names of the claims that this package writes. It reads nbf as well.
 var reserved = []string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp", "access_ttl"}
 
-// EncodeClaims turns the application's claims into JSON members. It rejects reserved names in any case, because other
+// EncodeClaims turns the application's claims into JSON members. It rejects reserved names in upper or lower case, because other
 // JSON parsers take SUB for sub.
 func EncodeClaims(claims any) ([]byte, error) {
 	if claims == nil {
@@ -64,7 +64,7 @@ type Codec struct {
 // Encode signs t and fills in its ID and Payload.
 func (c *Codec) Encode(keys *jose.KeySet, t *Token) (string, error) {
 	t.ID = t.Session + "." + formatInstant(t.Instant)
-	t.Payload = c.appendPayload(make([]byte, 0, 256+len(t.Own)), t)
+	t.Payload = c.appendPayload(make([]byte, 0, 256+len(t.AppClaims)), t)
 	typ := accessType
 	if t.Kind == RefreshToken {
 		typ = refreshType
@@ -93,8 +93,8 @@ func (c *Codec) appendPayload(b []byte, t *Token) []byte {
 	if t.paired {
 		b = strconv.AppendInt(append(b, `,"access_ttl":`...), t.ttl, 10)
 	}
-	if len(t.Own) > 0 {
-		b = append(append(b, ','), t.Own...)
+	if len(t.AppClaims) > 0 {
+		b = append(append(b, ','), t.AppClaims...)
 	}
 	return append(b, '}')
 }
@@ -146,7 +146,7 @@ func (c *Codec) readPayload(t *Token) error {
 		case "access_ttl":
 			t.ttl, err = nonzeroSeconds(value)
 		default:
-			t.Own = t.appendOwn(member)
+			t.AppClaims = t.appendAppClaim(member)
 		}
 		return err
 	})
@@ -195,7 +195,7 @@ func (t *Token) setDates(refreshExp int64) error {
 	switch {
 	case t.IssuedAt == 0 || t.ExpiresAt == 0 || t.AuthTime == 0:
 		return malformed("iat, exp or auth_time is missing")
-	case t.Kind == AccessToken && t.ExpiresAt <= t.IssuedAt: // a refresh token issued in the leeway may be like this
+	case t.Kind == AccessToken && t.ExpiresAt <= t.IssuedAt: // a refresh token issued in the leeway may have exp before iat
 		return malformed("exp is not after iat")
 	}
 	t.begins = max(t.IssuedAt, t.nbf, t.AuthTime, t.birth/microsPerSecond)
@@ -234,17 +234,17 @@ func (c *Codec) inAudience(value []byte) (bool, error) {
 	return c.Audience == "" || slices.ContainsFunc(list, func(one *string) bool { return *one == c.Audience }), nil
 }
 
-// appendOwn adds a member to the application's claims. If it directly follows the last one, as in every token that this
+// appendAppClaim adds a member to the application's claims. If it directly follows the last one, as in every token that this
 // package writes, nothing is copied: the payload already holds both with the comma between them.
-func (t *Token) appendOwn(member []byte) []byte {
-	if len(t.Own) == 0 {
+func (t *Token) appendAppClaim(member []byte) []byte {
+	if len(t.AppClaims) == 0 {
 		return member
 	}
-	joined := len(t.Own) + len(",") + len(member)
-	if joined <= cap(t.Own) && &t.Own[:joined][joined-1] == &member[len(member)-1] {
-		return t.Own[:joined]
+	joined := len(t.AppClaims) + len(",") + len(member)
+	if joined <= cap(t.AppClaims) && &t.AppClaims[:joined][joined-1] == &member[len(member)-1] {
+		return t.AppClaims[:joined]
 	}
-	return append(append(append(make([]byte, 0, joined), t.Own...), ','), member...)
+	return append(append(append(make([]byte, 0, joined), t.AppClaims...), ','), member...)
 }
 
 // Claims returns all claims as JSON members by name.

@@ -11,7 +11,7 @@ type Login struct {
 	Began           int64 // the instant at which it began, taken before anything was looked up
 	Checked         bool  // credentials were checked after Began
 	Subject         string
-	Own             []byte // the application's claims, from EncodeClaims
+	AppClaims       []byte // the application's claims, from EncodeClaims
 	TTL, RefreshTTL time.Duration
 }
 
@@ -32,17 +32,17 @@ func (r *Rules) Login(ctx context.Context, l Login) (*Token, error) {
 	now := time.Now().Unix()
 	birth := max(l.Began, revoked.instant)
 	t := &Token{
-		Kind:     AccessToken,
-		paired:   r.Pair,
-		Session:  newSessionID(birth),
-		birth:    birth,
-		Instant:  birth,
-		Subject:  l.Subject,
-		IssuedAt: now,
-		AuthTime: now,
-		Deadline: now + int64(l.RefreshTTL/time.Second),
-		ttl:      int64(l.TTL / time.Second),
-		Own:      l.Own,
+		Kind:      AccessToken,
+		paired:    r.Pair,
+		Session:   newSessionID(birth),
+		birth:     birth,
+		Instant:   birth,
+		Subject:   l.Subject,
+		IssuedAt:  now,
+		AuthTime:  now,
+		Deadline:  now + int64(l.RefreshTTL/time.Second),
+		ttl:       int64(l.TTL / time.Second),
+		AppClaims: l.AppClaims,
 	}
 	if r.Pair {
 		t.Kind = RefreshToken
@@ -63,7 +63,7 @@ func (r *Rules) revokedSince(c cutoff, began int64) bool {
 
 // subjectCutoff reads the subject's record.
 func (r *Rules) subjectCutoff(ctx context.Context, subject string) (cutoff, error) {
-	values, err := r.access(ctx).get(subjectKey(subject))
+	values, err := r.stepStore(ctx).get(subjectKey(subject))
 	if err != nil {
 		return cutoff{}, err
 	}

@@ -20,7 +20,7 @@ func (r *Rules) Watch(m *Memo, t *Token) {
 // request.
 type snapshot struct {
 	memo    *Memo
-	moment  uint64 // the sum of both counters; as they only go up, an equal sum means that neither has moved
+	moment  uint64 // the sum of both counters plus 1; they only go up, so an equal sum means that neither has moved
 	settled bool   // no change is under way: during one, a check may find the old state or the new one
 }
 

@@ -34,10 +34,11 @@ type record struct {
 // ended reports whether the session was logged out, or ended because of reuse.
 func (r record) ended() bool { return r.cutoff == endOfTime }
 
-// graceStart returns the instant from which the grace period counts: the swap, or the end of AutoRefresh's handler.
+// graceStart returns the instant from which the grace period counts: the swap, or the last restart by
+// AutoRefresh.
 func (r record) graceStart() int64 { return max(r.cutoff, r.extended) }
 
-// encode omits iat where it is the second of the instant, as it nearly always is.
+// encode omits iat if it equals the cutoff in whole seconds, as it nearly always does.
 func (r record) encode() string {
 	if r.ended() {
 		return endedValue

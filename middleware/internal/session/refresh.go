@@ -9,7 +9,7 @@ import (
 type Refresh struct {
 	rules   *Rules
 	client  context.Context
-	access  *access // outlives the client: a thief may hang up, but the session must end (R8)
+	store   *stepStore // outlives the client: a thief may hang up, but the session must end (R8)
 	token   *Token
 	arrived time.Time
 	status  status
@@ -21,28 +21,28 @@ func (r *Rules) BeginRefresh(ctx context.Context, t *Token) (*Refresh, error) {
 	if err := r.checkRefreshable(t, now); err != nil {
 		return nil, err
 	}
-	f := &Refresh{rules: r, client: ctx, access: r.access(context.WithoutCancel(ctx)), token: t, arrived: now}
+	f := &Refresh{rules: r, client: ctx, store: r.stepStore(context.WithoutCancel(ctx)), token: t, arrived: now}
 	return f, f.Recheck()
 }
 
 // Recheck reads the blacklist again. Call it after anything slow.
 func (f *Refresh) Recheck() (err error) {
-	if f.status, err = f.rules.read(f.access, f.token, f.arrived); err != nil {
+	if f.status, err = f.rules.read(f.store, f.token, f.arrived); err != nil {
 		return err
 	}
-	if f.status.state == replaced {
-		return f.rules.reuse(f.access, f.token)
+	if f.status.state == pastGrace {
+		return f.rules.reuse(f.store, f.token)
 	}
 	return f.status.err()
 }
 
-// Commit replaces the token by its successor. sign makes the client's answer. It is called before the swap, so that
-// nothing is used up if it fails, and again if another request's swap came first (R10). The instant is taken last,
-// because the grace period counts from it.
+// Commit replaces the token with its successor. sign makes the client's answer. Commit calls it before the swap, so that
+// nothing is used up if it fails. It calls it again if another request's swap came first (R10). The instant is taken after
+// everything that may be slow except sign, because the grace period counts from it.
 func (f *Refresh) Commit(sign func(next *Token) error) error {
 	r, t := f.rules, f.token
 	for range maxSwaps {
-		if next := f.existing(); next != nil {
+		if next := f.sameAnswer(); next != nil {
 			return sign(next)
 		}
 		next := t.successor(r.instant(t.Instant+r.tokensPerIssue()), time.Now().Unix())
@@ -53,7 +53,7 @@ func (f *Refresh) Commit(sign func(next *Token) error) error {
 			return unavailable(err) // the client has gone, so its token is not used up
 		}
 		updated := record{cutoff: next.Instant, previous: t.Instant, iat: next.IssuedAt}
-		swapped, err := f.access.swap(t.sessionKey, f.status.value, updated.encode(), r.recordExpiry(t))
+		swapped, err := f.store.swap(t.sessionKey, f.status.value, updated.encode(), r.recordExpiry(t))
 		if swapped || err != nil {
 			return err
 		}
@@ -64,10 +64,10 @@ func (f *Refresh) Commit(sign func(next *Token) error) error {
 	return unavailable(errSwaps)
 }
 
-// existing returns the token that an earlier refresh made and that answers this one as well: the successor of a token
+// sameAnswer returns the token of an earlier refresh that also answers this one: the successor of a token
 // in its grace period (R7), or the presented token itself if a swap made it less than a grace period ago and the
 // tokens of the answer are still alive (R6a). Otherwise it returns nil.
-func (f *Refresh) existing() *Token {
+func (f *Refresh) sameAnswer() *Token {
 	t, s := f.token, f.status
 	switch {
 	case s.state == inGrace:
@@ -78,8 +78,8 @@ func (f *Refresh) existing() *Token {
 	return nil
 }
 
-// NeedsRefresh tells AutoRefresh whether to refresh t, because it has expired or has less than within left, and
-// whether it has expired, so that the request depends on the refresh.
+// NeedsRefresh reports whether AutoRefresh must refresh t: it has expired, or less than within is left. expired says that
+// t is not valid now, so the request cannot succeed without the refresh.
 func (r *Rules) NeedsRefresh(t *Token, within time.Duration) (needed, expired bool) {
 	now := time.Now()
 	if r.checkExpiry(t, now) != nil {
@@ -120,9 +120,9 @@ func (r *Rules) ExtendGrace(ctx context.Context, next *Token) (stop func()) {
 }
 
 // restartGrace lets the grace period of the swap that made next begin again, unless next was replaced in the meantime
-// or the swap is too long ago. If the store fails, the period ends when it would have.
+// or the swap is too long ago. If the store fails, the period ends when it otherwise would have.
 func (r *Rules) restartGrace(ctx context.Context, next *Token) {
-	_ = r.access(ctx).update(next.sessionKey, func(value string) (change, error) {
+	_ = r.stepStore(ctx).update(next.sessionKey, func(value string) (change, error) {
 		rec, err := decodeRecord(value)
 		now := time.Now().UnixMicro()
 		if err != nil || rec.cutoff != next.Instant || now > rec.cutoff+maxExtension.Microseconds() {

@@ -12,11 +12,11 @@ func (r *Rules) Logout(ctx context.Context, t *Token) error {
 	if err := r.checkAnyAlive(t, time.Now()); err != nil {
 		return err
 	}
-	return r.end(r.access(context.WithoutCancel(ctx)), t.Session, r.recordExpiry(t))
+	return r.end(r.stepStore(context.WithoutCancel(ctx)), t.Session, r.recordExpiry(t))
 }
 
 // LogoutEverywhere revokes all sessions of the token's subject (R12). It affects other sessions, so it takes no token
-// that is revoked or replaced, and in pair mode no access token that has expired.
+// that is revoked or past its grace period, and in pair mode no access token that has expired.
 func (r *Rules) LogoutEverywhere(ctx context.Context, t *Token) error {
 	now := time.Now()
 	check := r.checkAnyAlive
@@ -26,7 +26,7 @@ func (r *Rules) LogoutEverywhere(ctx context.Context, t *Token) error {
 	if err := check(t, now); err != nil {
 		return err
 	}
-	a := r.access(context.WithoutCancel(ctx))
+	a := r.stepStore(context.WithoutCancel(ctx))
 	s, err := r.read(a, t, now)
 	if err != nil {
 		return err
@@ -39,17 +39,17 @@ func (r *Rules) LogoutEverywhere(ctx context.Context, t *Token) error {
 
 // RevokeSession ends a session of which only the id is known (R11).
 func (r *Rules) RevokeSession(ctx context.Context, session string) error {
-	return r.end(r.access(context.WithoutCancel(ctx)), session, time.Now().Add(clockSkew+r.longestSession()))
+	return r.end(r.stepStore(context.WithoutCancel(ctx)), session, time.Now().Add(clockSkew+r.longestSession()))
 }
 
 // RevokeSubject revokes all sessions of a subject that have begun (R12).
 func (r *Rules) RevokeSubject(ctx context.Context, subject string) error {
-	return r.revoke(r.access(context.WithoutCancel(ctx)), subject)
+	return r.revoke(r.stepStore(context.WithoutCancel(ctx)), subject)
 }
 
 // revoke moves the subject's cutoff a clock skew ahead of now. A login is born no earlier than the cutoff that it saw,
 // so each cutoff has to be later than the one before.
-func (r *Rules) revoke(a *access, subject string) error {
+func (r *Rules) revoke(a *stepStore, subject string) error {
 	return a.update(subjectKey(subject), func(value string) (change, error) {
 		old, err := decodeCutoff(value)
 		if err != nil {
@@ -60,9 +60,9 @@ func (r *Rules) revoke(a *access, subject string) error {
 	})
 }
 
-// reuse rejects a token that was replaced longer ago than the grace period, and ends its session: either the client or
-// a thief holds a copy (R8).
-func (r *Rules) reuse(a *access, t *Token) error {
+// reuse rejects a token that was replaced longer ago than the grace period, and ends its session: both the client
+// and a thief may hold a copy (R8).
+func (r *Rules) reuse(a *stepStore, t *Token) error {
 	if r.KeepSessionOnReuse {
 		return errReused
 	}
@@ -72,8 +72,9 @@ func (r *Rules) reuse(a *access, t *Token) error {
 	return errReuseEnded
 }
 
-// end ends a session for good. A concurrent refresh cannot undo it, because its swap expects a record that is gone.
-func (r *Rules) end(a *access, session string, expires time.Time) error {
+// end ends a session for good. A concurrent refresh cannot undo it, because its swap expects a value that
+// is no longer there.
+func (r *Rules) end(a *stepStore, session string, expires time.Time) error {
 	return a.update(sessionKey(session), func(value string) (change, error) {
 		return change{value: endedValue, expires: expires, done: value == endedValue}, nil
 	})

@@ -1,4 +1,5 @@
-// Package session implements the rules R2–R13 of docs/model.md and the records that they keep in the blacklist.
+// Package session implements the rules R2–R14 of docs/model.md, the records that they keep in the blacklist, and the
+// claims (R1).
 //
 // [Rules] decides about tokens: [Rules.Login] starts a session, [Rules.Verify] checks a token for a request,
 // [Rules.BeginRefresh] replaces it, [Rules.Logout] and [Rules.RevokeSubject] end sessions. A verdict is an [*Error].
@@ -11,8 +12,8 @@ import (
 )
 
 const (
-	// clockSkew is how far the clocks of two servers may differ. A token that one server issued must be revoked by the
-	// "now" of another (R12).
+	// clockSkew is how far the clocks of two servers may differ. A server whose clock is behind must still be able to
+	// revoke a token that another server issued (R12).
 	clockSkew = time.Second
 
 	// futureTolerance is how far in the future a token may begin, as servers' clocks differ (R2).
@@ -54,11 +55,13 @@ func New(c Config) *Rules {
 	return r
 }
 
-// Now returns a new instant: it is later than every instant before it, and otherwise the clock's time.
+// Now returns a new instant: it is later than every instant before it that had no floor, and otherwise the
+// clock's time.
 func (r *Rules) Now() int64 { return r.instant(0) }
 
 // instant returns a new instant that is not before floor. One call reserves as many instants as a login or refresh
-// issues tokens. The floor is not remembered, so one subject's cutoff does not move all others into the future.
+// issues tokens. The floor is not remembered, so one session whose instants are ahead of the clock does not move all
+// others into the future.
 func (r *Rules) instant(floor int64) int64 {
 	for {
 		last := r.LastInstant.Load()
@@ -96,7 +99,7 @@ func (r *Rules) checkBegins(t *Token, now time.Time) error {
 	return nil
 }
 
-// before reports whether now is before a date in a token, by a clock that may be ahead by Leeway.
+// before reports whether now is before a date in a token, allowing for Leeway.
 func (r *Rules) before(now time.Time, second int64) bool {
 	return now.UnixMicro() < second*microsPerSecond+r.Leeway.Microseconds()
 }
@@ -148,11 +151,11 @@ func (r *Rules) checkAnyAlive(t *Token, now time.Time) error {
 	return nil
 }
 
-// recordExpiry returns when the record of t's session may go: when all that it revokes is dead by every clock (R13).
+// recordExpiry returns when the record of t's session may be deleted: when everything it revokes has expired on every
+// server's clock (R13).
 func (r *Rules) recordExpiry(t *Token) time.Time { return r.allDeadAt(t).Add(clockSkew) }
 
-// longestSession is the time after which a session that begins now needs no record any more, with the configured
-// lifetimes (R13).
+// longestSession is how long a session that begins now can need its record, with the configured lifetimes (R13).
 func (r *Rules) longestSession() time.Duration {
 	return r.RefreshTTL + r.TTL + 2*r.Leeway + clockSkew
 }

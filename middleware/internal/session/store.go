@@ -45,17 +45,17 @@ func localReads(store Store) (peek func(key string) string, counter func(key str
 	return peeker.Peek, nil
 }
 
-// access is how one step uses the store. All its calls together take no longer than the timeout (R14). The time
+// stepStore is the store as one step uses it. All its calls together take no longer than the timeout (R14). The time
 // between the calls, for Reload and for signing, is not counted.
-type access struct {
+type stepStore struct {
 	rules *Rules
 	ctx   context.Context
 	left  time.Duration
 }
 
-// access begins one step. ctx is the client's context, or one without its cancellation if the step must be finished.
-func (r *Rules) access(ctx context.Context) *access {
-	return &access{rules: r, ctx: ctx, left: r.StoreTimeout}
+// stepStore begins one step. ctx is the client's context, or one that is never cancelled for a step that must finish.
+func (r *Rules) stepStore(ctx context.Context) *stepStore {
+	return &stepStore{rules: r, ctx: ctx, left: r.StoreTimeout}
 }
 
 var (
@@ -63,8 +63,8 @@ var (
 	errSwaps       = errors.New("the store refused every compare-and-swap")
 )
 
-// bounded runs one call of the store. Every failure becomes the same verdict.
-func (a *access) bounded(call func(ctx context.Context) error) error {
+// bounded runs one call of the store. Every failure of the store becomes the same verdict.
+func (a *stepStore) bounded(call func(ctx context.Context) error) error {
 	if a.rules.Store == nil {
 		return errNoStore
 	}
@@ -79,8 +79,8 @@ func (a *access) bounded(call func(ctx context.Context) error) error {
 	return nil
 }
 
-// get returns the values of two keys. An empty key has the value "".
-func (a *access) get(keys ...string) (values [2]string, err error) {
+// get returns the values of one or two keys.
+func (a *stepStore) get(keys ...string) (values [2]string, err error) {
 	err = a.bounded(func(ctx context.Context) error {
 		got, err := a.rules.Store.Get(ctx, keys...)
 		if err == nil && len(got) != len(keys) {
@@ -93,7 +93,7 @@ func (a *access) get(keys ...string) (values [2]string, err error) {
 }
 
 // swap replaces old by new and reports whether the value was old.
-func (a *access) swap(key, old, new string, expires time.Time) (swapped bool, err error) {
+func (a *stepStore) swap(key, old, new string, expires time.Time) (swapped bool, err error) {
 	err = a.bounded(func(ctx context.Context) (err error) {
 		swapped, err = a.rules.Store.CompareAndSwap(ctx, key, old, new, expires)
 		return err
@@ -113,7 +113,7 @@ type change struct {
 }
 
 // update replaces the value of a key by what next makes of it, and repeats that until a swap succeeds.
-func (a *access) update(key string, next func(value string) (change, error)) error {
+func (a *stepStore) update(key string, next func(value string) (change, error)) error {
 	for range maxSwaps {
 		values, err := a.get(key)
 		if err != nil {

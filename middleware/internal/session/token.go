@@ -13,7 +13,8 @@ const (
 	RefreshToken             // pair mode: exchanged for a new pair, and good for nothing else
 )
 
-// Token is the decoded form of a JWT that this package issued. It is immutable and shared between requests.
+// Token is the decoded form of a JWT that this package issued. Once decoded or signed it is immutable
+// and shared between requests.
 type Token struct {
 	// The fields that every request reads come first, so that they share a cache line.
 	Kind      Kind
@@ -33,8 +34,8 @@ type Token struct {
 	Deadline int64  // of the session, in seconds
 	ttl      int64  // the lifetime of the session's access tokens, in seconds
 
-	// Own holds the application's claims as JSON members, without the braces around them.
-	Own []byte
+	// AppClaims holds the application's claims as JSON members, without the braces around them.
+	AppClaims []byte
 	// Payload is the complete JSON object that was signed.
 	Payload []byte
 

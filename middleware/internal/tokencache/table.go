@@ -1,7 +1,7 @@
-// Package tokencache remembers the values of texts that come again: verified tokens.
+// Package tokencache caches a value for each text that recurs: the verified tokens.
 //
 // A [Table] is 4-way set-associative. A text belongs to one set of four places, and the set's tags, which say what is
-// in the places, share a cache line with the pointers to it. So a miss reads one line of memory, and a hit two pieces
+// in the places, share a cache line with the pointers to it. So a miss reads one line of memory, and a hit reads two
 // more. Nothing expires: an entry stays until its place is needed.
 package tokencache
 
@@ -23,7 +23,8 @@ const (
 	slotsPerEntry = 2
 )
 
-// Table maps texts to values. It is used by many goroutines at once. A nil Table is empty and stays so.
+// Table maps texts to values. It is used by many goroutines at once. A nil Table is empty: Get finds nothing, and
+// Admit admits nothing.
 type Table[V any] struct {
 	seed         maphash.Seed // random, so that nobody can choose texts that collide
 	sets         []set[V]
@@ -31,7 +32,7 @@ type Table[V any] struct {
 }
 
 // set is one cache line. Its words change independently, so a tag may belong to an entry that has just been replaced.
-// Only the entry's text decides.
+// So Get compares the full text.
 type set[V any] struct {
 	tags    atomic.Uint64 // of the four places; 0: empty
 	seen    atomic.Uint64 // traces of texts that came once
@@ -40,7 +41,7 @@ type set[V any] struct {
 	entries [ways]atomic.Pointer[entry[V]]
 }
 
-// entry is one allocation with what is read for it. The value comes first, because it is what a hit reads.
+// entry holds a value and its text in one allocation.
 type entry[V any] struct {
 	value V
 	text  string
@@ -106,7 +107,7 @@ func (s *set[V]) use(way int) {
 	}
 }
 
-// Admit reports whether a text that Get did not find should be added: whether it came before. A crowd of texts that come
+// Admit reports whether a text that Get did not find should be added: whether it has been seen before. A crowd of texts that come
 // once costs next to nothing and displaces none of the others. By chance one trace in 16,000 is taken for another's.
 func (t *Table[V]) Admit(hash uint64) bool {
 	if t == nil {
@@ -144,8 +145,8 @@ func (t *Table[V]) Put(hash uint64, text string, fill func(value *V)) {
 	}
 }
 
-// place chooses where a text goes: where it is already, an empty place, one that was not used since the last choice,
-// or any.
+// place chooses where a text goes: where it is already, an empty place, one that was not used since the marks were last
+// cleared, or any.
 func (s *set[V]) place(tag uint64, text string) int {
 	tags, used := s.tags.Load(), s.used.Load()
 	free := -1

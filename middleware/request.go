@@ -33,7 +33,8 @@ func (p presentedToken) cookie() string {
 }
 
 // presented returns the token of the first source that has one. Browsers send cookies with every request, whichever
-// site made it. So a request that a cookie authenticates and that changes something must come from the site itself.
+// site made it. So a request that a cookie authenticates and that changes something must be same-origin, or come
+// from a trusted origin.
 func (a *Auth) presented(c *gin.Context, sources []Source) (presentedToken, error) {
 	for i := range sources {
 		text, err := sources[i].find(c)
@@ -69,8 +70,8 @@ func (a *Auth) checkOrigin(c *gin.Context) error {
 	return nil
 }
 
-// presentedInBody returns the token for a refresh or logout: from a header, the body, or one of the cookies.
-func (a *Auth) presentedInBody(c *gin.Context, cookies []Source) (presentedToken, error) {
+// presentedForSession returns the token for a refresh or logout: from a header, the body, or one of the cookies.
+func (a *Auth) presentedForSession(c *gin.Context, cookies []Source) (presentedToken, error) {
 	if a.cookies != nil {
 		if err := a.checkOrigin(c); err != nil {
 			return presentedToken{}, err
