@@ -92,3 +92,21 @@ func heapBytes() float64 {
 	runtime.ReadMemStats(&stats)
 	return float64(stats.HeapAlloc)
 }
+
+// TestCacheMemory checks that twice as many tokens as the token cache holds do not make it grow past a limit.
+func TestCacheMemory(t *testing.T) {
+	f := newFixture(middleware.HS256, store.NewMemory(), sizes{once: 20_000})
+	requests := f.once()
+	before := heapBytes()
+	serve := newServer(find("ginrefresh").guard(f.key, f.store))
+	for range 3 {
+		for _, authorization := range requests {
+			serve(authorization)
+		}
+	}
+	const limit = 32
+	if mib := (heapBytes() - before) / (1 << 20); mib > limit {
+		t.Errorf("the token cache holds %.1f MiB, want at most %d", mib, limit)
+	}
+	runtime.KeepAlive(serve)
+}
