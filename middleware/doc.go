@@ -18,8 +18,8 @@
 // HTTP. Use the steps for a WebSocket, for gRPC, or after a login through OAuth.
 //
 // A refresh replaces the token. For a grace period of 10 seconds the replaced token is still accepted, and refreshing it
-// returns the same successor, so parallel refreshes agree. After the grace period a replaced token counts as stolen and
-// ends its session. So a client must keep the newest token that it received, and all its tabs must share it.
+// returns the same successor, so parallel refreshes agree. After the grace period a refresh with a replaced token counts as
+// theft and ends the session. So a client must keep the newest token that it received, and all its tabs must share it.
 //
 // With [Config].Pair a login returns an access token and a refresh token; then the refresh token is the one that is
 // replaced. With [Config].Cookie the tokens travel in cookies. R1 to R16 in these comments are the rules in

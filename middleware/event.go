@@ -14,7 +14,7 @@ type EventKind string
 const (
 	EventLogin       EventKind = "login"        // tokens were issued
 	EventLoginFailed EventKind = "login_failed" // Authenticate refused the login or failed
-	EventRefresh     EventKind = "refresh"      // a token was replaced, or its successor was returned again
+	EventRefresh     EventKind = "refresh"      // a token was replaced, or an earlier answer was repeated (R6a, R7)
 	EventReuse       EventKind = "reuse"        // a token was presented long after it had been replaced (R8)
 	EventLogout      EventKind = "logout"       // one session ended
 	EventLogoutAll   EventKind = "logout_all"   // all sessions of a subject ended
@@ -25,7 +25,8 @@ const (
 type Event struct {
 	Kind EventKind
 
-	// Subject and SessionID come from a genuine token. They are "" if there was none.
+	// Subject and SessionID come from a genuine token, or are the id that was passed to RevokeSubject or RevokeSession.
+	// Otherwise they are "".
 	Subject   string
 	SessionID string
 

@@ -88,7 +88,7 @@ func (a *Auth) presentedForSession(c *gin.Context, cookies []Source) (presentedT
 	return a.presented(c, cookies)
 }
 
-// readBody fills in the named members of a JSON body or fields of a form, and leaves missing ones unchanged. The body can
+// readBody fills in the named members of a JSON body or fields of a form. Missing ones stay empty. The body can
 // be read only once, so ask for everything in one call.
 func readBody(c *gin.Context, fields map[string]*string) error {
 	if c.Request.Body == nil {

@@ -34,7 +34,7 @@ func FromHeader(name, scheme string) Source {
 
 // FromCookie reads a cookie that another server sets. For cookies that this package sets use [Config].Cookie. A
 // request authenticated by the cookie must come from the same origin or from [Config].TrustedOrigins, unless its
-// method is GET, HEAD or OPTIONS.
+// method is GET, HEAD or OPTIONS and it is not a WebSocket handshake.
 func FromCookie(name string) Source { return Source{kind: cookieSource, name: name} }
 
 // FromQuery reads a query parameter. It is meant for WebSockets and server-sent events, because a browser cannot

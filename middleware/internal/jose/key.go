@@ -71,8 +71,8 @@ func (k Key) compile(types []string) (*key, error) {
 	return compiled, nil
 }
 
-// material checks that the key fits its algorithm. Each algorithm accepts keys of one type only, so a public key
-// can never serve as a secret.
+// material checks that the key fits its algorithm. Each algorithm accepts keys of one type only, so a
+// parsed public key can never serve as a secret.
 func (k Key) material() (*key, error) {
 	switch method := methods[k.Algorithm].(type) {
 	case *jwt.SigningMethodHMAC:
@@ -99,8 +99,8 @@ func (k Key) mistyped(wanted string) error {
 	return fmt.Errorf("%s needs %s as Key, not %T%s", k.Algorithm, wanted, k.Material, hint)
 }
 
-// secret accepts a secret that is at least as long as the hash (RFC 7518 §3.2). A PEM file is refused, because it may
-// contain a public key, and then everybody could sign (RFC 8725 §2.1).
+// secret accepts a secret that is at least as long as the hash (RFC 7518 §3.2). A PEM block is refused, because it may
+// contain a public key, and then everybody could sign (RFC 8725 §2.1). Other encodings are not recognized.
 func (k Key) secret(method *jwt.SigningMethodHMAC) (*key, error) {
 	secret, ok := k.Material.([]byte)
 	if !ok {

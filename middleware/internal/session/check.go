@@ -58,7 +58,7 @@ func (r *Rules) Introspect(ctx context.Context, t *Token) error {
 	return r.checkBlacklist(ctx, t, nil, now, false)
 }
 
-// VerifyUnrefreshed decides about a token that AutoRefresh does not have to refresh. Unlike Verify it ends the session
+// VerifyUnrefreshed decides about a token that NeedsRefresh has found to be alive. Unlike Verify it ends the session
 // on reuse (R8).
 func (r *Rules) VerifyUnrefreshed(ctx context.Context, t *Token, m *Memo) error {
 	if err := r.checkMode(t); err != nil {

@@ -36,7 +36,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// The verdicts that need no cause are shared, so rejecting a token does not allocate here.
+// These verdicts are the same every time, so they are shared, and rejecting a token does not allocate here.
 var (
 	errExpired     = &Error{Reason: Expired}
 	errReplaced    = &Error{Reason: Revoked}

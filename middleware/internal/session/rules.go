@@ -44,7 +44,7 @@ type Rules struct {
 	counter func(key string) *atomic.Uint64 // nil: the store has no change counters
 	name    string                          // identifies this Auth in the cutoffs that it writes (R12)
 
-	// LastInstant is the latest instant that was returned. Tests set it to act as a server whose clock is ahead.
+	// LastInstant is the latest instant that was reserved, apart from floors. Tests set it to act as a server whose clock is ahead.
 	LastInstant atomic.Int64
 }
 
