@@ -145,9 +145,10 @@ func errorOf(err error) *Error {
 	return e
 }
 
-// asError is errorOf with every other error as a server_error.
+// asError returns errorOf(err), or a server_error. An Error that the application made without an error status would be
+// answered 200.
 func asError(err error) *Error {
-	if e := errorOf(err); e != nil {
+	if e := errorOf(err); e != nil && e.Status >= http.StatusBadRequest {
 		return e
 	}
 	return newError(CodeServerError, err)

@@ -165,3 +165,13 @@ func TestSubjects(t *testing.T) {
 		}
 	}
 }
+
+// An application may return an *Error of its own from Authenticate. Without a status it must not be answered 200.
+func TestLoginErrorWithoutStatus(t *testing.T) {
+	d := newServer(t, func(c *middleware.Config) {
+		c.Authenticate = func(*gin.Context) (middleware.Identity, error) {
+			return middleware.Identity{}, &middleware.Error{Code: "locked"}
+		}
+	})
+	d.send("POST", "/login").rejected(t, middleware.CodeServerError)
+}
