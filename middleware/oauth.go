@@ -96,8 +96,9 @@ func (a *Auth) introspect(c *gin.Context) (*session.Token, error) {
 func introspection(t *session.Token) map[string]json.RawMessage {
 	answer := t.Claims()
 	answer["active"] = json.RawMessage("true")
-	answer["token_type"] = json.RawMessage(`"Bearer"`)
-	if t.Kind == session.RefreshToken {
+	if t.Kind == session.AccessToken {
+		answer["token_type"] = json.RawMessage(`"Bearer"`)
+	} else {
 		delete(answer, "token_type")
 	}
 	return answer

@@ -120,7 +120,8 @@ func (c *Codec) Decode(keys *jose.KeySet, text string) (*Token, error) {
 // readPayload fills in t from its payload, whose signature is known to be good.
 func (c *Codec) readPayload(t *Token) error {
 	var issuer, subject, jti, session []byte
-	refreshExp, audienceOK := int64(0), c.Audience == ""
+	var refreshExp int64
+	var audienceOK bool
 	err := jose.ScanObject(t.Payload, func(name string, value, member []byte) (err error) {
 		switch name {
 		case "iss":
@@ -155,7 +156,7 @@ func (c *Codec) readPayload(t *Token) error {
 		return err
 	case c.Issuer != "" && string(issuer) != c.Issuer:
 		return malformed("iss is not the configured Issuer")
-	case !audienceOK:
+	case c.Audience != "" && !audienceOK:
 		return malformed("aud does not contain the configured Audience")
 	}
 	if err := t.setNames(subject, session, jti); err != nil {
@@ -225,13 +226,13 @@ func nonzeroSeconds(value []byte) (int64, error) {
 func (c *Codec) inAudience(value []byte) (bool, error) {
 	if value[0] != '[' {
 		one, err := jose.Text(value)
-		return c.Audience == "" || string(one) == c.Audience, err
+		return string(one) == c.Audience, err
 	}
 	var list []*string
 	if json.Unmarshal(value, &list) != nil || slices.Contains(list, nil) {
 		return false, malformed("aud is neither a string nor a list of strings")
 	}
-	return c.Audience == "" || slices.ContainsFunc(list, func(one *string) bool { return *one == c.Audience }), nil
+	return slices.ContainsFunc(list, func(one *string) bool { return *one == c.Audience }), nil
 }
 
 // appendAppClaim adds a member to the application's claims. If it directly follows the last one, as in every token that this
