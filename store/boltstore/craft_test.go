@@ -131,11 +131,14 @@ func TestCraftedRoots(t *testing.T) {
 			for _, roots := range [][]int{{0}, {1}, {0, 1}} {
 				name := fmt.Sprint(field.name, " ", value, " in roots ", roots)
 				data := withRootField(whole, pageSize, roots, field.at, field.size, value)
+				earlier := len(roots) == 1 && &whole[roots[0]*pageSize] != &latest[0]
 				if bytes.Equal(data, whole) {
+					if earlier {
+						continue // by chance the earlier root has this value: it depends on how bbolt grouped the writes
+					}
 					t.Fatal(name, ": nothing has changed")
 				}
 				seal(data, pageSize)
-				earlier := len(roots) == 1 && &whole[roots[0]*pageSize] != &latest[0]
 				if earlier && field.size == 8 && field.at != rootTxID {
 					mustOpen(t, name, data) // the earlier root describes an earlier state, and bbolt will overwrite it
 				} else {
