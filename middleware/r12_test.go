@@ -48,15 +48,7 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 					revoking = newAuth(t, with)
 				}
 				s := direct(t, oneTokenRoutes(auth))
-				var answer reply
-				var wg sync.WaitGroup
-				wg.Go(func() { answer = s.send("POST", "/login?password=old") })
-				wait(100 * time.Millisecond)
-				db.set("new")
-				if err := revoking.RevokeSubject(t.Context(), "admin"); err != nil {
-					t.Fatal(err)
-				}
-				wg.Wait()
+				answer := loginWhileThePasswordChanges(t, s, db, revoking)
 				answer.rejected(t, middleware.CodeStoreUnavailable)
 				s.send("POST", "/login?password=old").rejected(t, middleware.CodeInvalidCredentials)
 				retry := s.send("POST", "/login?password=new")
@@ -70,6 +62,21 @@ func TestR12ALoginAgainstAChangeOfPassword(t *testing.T) {
 	}
 }
 
+// loginWhileThePasswordChanges logs in with the old password. While it is being checked, the password is changed and the
+// subject is revoked.
+func loginWhileThePasswordChanges(t *testing.T, s site, db *passwordDB, revoking *middleware.Auth) (answer reply) {
+	t.Helper()
+	var wg sync.WaitGroup
+	wg.Go(func() { answer = s.send("POST", "/login?password=old") })
+	wait(100 * time.Millisecond)
+	db.set("new")
+	if err := revoking.RevokeSubject(t.Context(), "admin"); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	return answer
+}
+
 // The revocation takes longer than its cutoff is ahead of the clock, and the login is answered before it takes effect.
 func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -79,15 +86,7 @@ func TestR12ALoginAgainstASlowRevocation(t *testing.T) {
 			c.Store, c.StoreTimeout = &lateSwap{memory, 2 * time.Second}, 5*time.Second
 		})
 		s := direct(t, oneTokenRoutes(auth))
-		var answer reply
-		var wg sync.WaitGroup
-		wg.Go(func() { answer = s.send("POST", "/login?password=old") })
-		wait(100 * time.Millisecond)
-		db.set("new")
-		if err := slow.RevokeSubject(t.Context(), "admin"); err != nil {
-			t.Fatal(err)
-		}
-		wg.Wait()
+		answer := loginWhileThePasswordChanges(t, s, db, slow)
 		s.send("GET", "/required", bearer(answer.token(t))).rejected(t, middleware.CodeTokenRevoked)
 	})
 }

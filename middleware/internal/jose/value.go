@@ -29,21 +29,21 @@ func Text(value []byte) ([]byte, error) {
 	return []byte(s), nil
 }
 
-// MaxSeconds is the latest date that is accepted. Sums of such dates and durations, counted in microseconds, do not
+// maxSeconds is the latest date that is accepted. Sums of such dates and durations, counted in microseconds, do not
 // overflow an int64. It is around the year 75000.
-const MaxSeconds = math.MaxInt64 / 4 / 1_000_000
+const maxSeconds = math.MaxInt64 / 4 / 1_000_000
 
 // Seconds decodes a NumericDate (RFC 7519 §2): seconds since 1970. A fraction is cut off.
 func Seconds(value []byte) (int64, error) {
 	n, ok := parseDigits(value)
 	if !ok {
 		f, err := strconv.ParseFloat(string(value), 64)
-		if err != nil || f < 0 || f > float64(MaxSeconds) {
+		if err != nil || f < 0 || f > float64(maxSeconds) {
 			return 0, Malformed("a date is not a number of seconds")
 		}
 		n = int64(f)
 	}
-	if n > MaxSeconds {
+	if n > maxSeconds {
 		return 0, Malformed("a date is too far in the future")
 	}
 	return n, nil

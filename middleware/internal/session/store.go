@@ -14,8 +14,8 @@ type Store interface {
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
-// Peeker is a Store that reads from this process's memory without waiting. Package middleware documents the contract.
-type Peeker interface {
+// peeker is a Store that reads from this process's memory without waiting. Package middleware documents the contract.
+type peeker interface {
 	Peek(key string) string
 }
 
@@ -31,7 +31,7 @@ type changer interface {
 
 // localReads returns how to read the store without waiting: nil functions if it has to be asked with Get.
 func localReads(store Store) (peek func(key string) string, counter func(key string) *atomic.Uint64) {
-	peeker, ok := store.(Peeker)
+	p, ok := store.(peeker)
 	if !ok {
 		return nil, nil
 	}
@@ -40,9 +40,9 @@ func localReads(store Store) (peek func(key string) string, counter func(key str
 		if !reflect.ValueOf(store).Comparable() || self != any(store) {
 			return nil, nil
 		}
-		return peeker.Peek, counter
+		return p.Peek, counter
 	}
-	return peeker.Peek, nil
+	return p.Peek, nil
 }
 
 // stepStore is the store as one step uses it. All its calls together take no longer than the timeout (R14). The time
