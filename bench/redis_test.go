@@ -107,11 +107,11 @@ func BenchmarkRedisCheck(b *testing.B) {
 			})
 		}
 		run("store", func(ctx context.Context, session, subject string) error {
-			_, err := store.Get(ctx, session, subject)
+			_, _, err := store.Get(ctx, session, subject)
 			return err
 		})
 		run("store-MaxStaleness", func(ctx context.Context, session, subject string) error {
-			_, err := stale.Get(ctx, session, subject)
+			_, _, err := stale.Get(ctx, session, subject)
 			return err
 		})
 		run("go-redis", func(ctx context.Context, session, subject string) error {

@@ -97,7 +97,7 @@ func check(target middleware.Store, n int) (perSecond float64, err error) {
 			if peeker != nil {
 				peeker.Peek(key)
 				peeker.Peek("u:somebody")
-			} else if _, err := target.Get(context.Background(), key, "u:somebody"); err != nil {
+			} else if _, _, err := target.Get(context.Background(), key, "u:somebody"); err != nil {
 				return err
 			}
 		}
@@ -227,7 +227,7 @@ type countingStore struct {
 	reads, swaps atomic.Int64
 }
 
-func (s *countingStore) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s *countingStore) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	s.reads.Add(1)
 	return s.Memory.Get(ctx, keys...)
 }

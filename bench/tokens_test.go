@@ -164,8 +164,8 @@ func auth0Tokens(k key, n int) []string {
 // emptyStore accepts every record and keeps none.
 type emptyStore struct{}
 
-func (emptyStore) Get(_ context.Context, keys ...string) ([]string, error) {
-	return make([]string, len(keys)), nil
+func (emptyStore) Get(_ context.Context, keys ...string) ([]string, time.Time, error) {
+	return make([]string, len(keys)), time.UnixMicro(0), nil
 }
 
 func (emptyStore) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {

@@ -105,11 +105,11 @@ type observedPeeker struct {
 	middleware.Peeker
 }
 
-func (o observedStore) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (o observedStore) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	start := time.Now()
-	values, err := o.store.Get(ctx, keys...)
+	values, since, err := o.store.Get(ctx, keys...)
 	o.metrics.took("get", start, err)
-	return values, err
+	return values, since, err
 }
 
 func (o observedStore) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {

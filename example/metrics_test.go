@@ -89,8 +89,8 @@ func TestMetrics(t *testing.T) {
 // slowStore is a Store that is not a Peeker.
 type slowStore struct{ err error }
 
-func (s slowStore) Get(_ context.Context, keys ...string) ([]string, error) {
-	return make([]string, len(keys)), s.err
+func (s slowStore) Get(_ context.Context, keys ...string) ([]string, time.Time, error) {
+	return make([]string, len(keys)), time.UnixMicro(0), s.err
 }
 
 func (s slowStore) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
@@ -121,7 +121,7 @@ func TestObservedStore(t *testing.T) {
 		if _, ok := observed.(middleware.Peeker); ok {
 			t.Errorf("%s: the observed store is a Peeker", name)
 		}
-		if _, err := observed.Get(t.Context(), "a", "b"); err != row.err {
+		if _, _, err := observed.Get(t.Context(), "a", "b"); err != row.err {
 			t.Errorf("%s: Get returned %v", name, err)
 		}
 		if swapped, err := observed.CompareAndSwap(t.Context(), "a", "", "x", time.Now()); err != row.err || swapped != (err == nil) {

@@ -22,12 +22,13 @@ type fault struct {
 	swap func(ctx context.Context) (bool, error)
 }
 
-func (s *faulty) Get(ctx context.Context, keys ...string) ([]string, error) {
-	values, err := s.Store.Get(ctx, keys...)
+func (s *faulty) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
+	values, since, err := s.Store.Get(ctx, keys...)
 	if f := s.fault.Load(); f != nil && f.get != nil {
-		return f.get(ctx, values)
+		values, err := f.get(ctx, values)
+		return values, since, err
 	}
-	return values, err
+	return values, since, err
 }
 
 func (s *faulty) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
@@ -60,10 +61,10 @@ type lateGet struct {
 	lag time.Duration
 }
 
-func (s *lateGet) Get(ctx context.Context, keys ...string) ([]string, error) {
-	values, err := s.Store.Get(ctx, keys...)
+func (s *lateGet) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
+	values, since, err := s.Store.Get(ctx, keys...)
 	wait(s.lag)
-	return values, err
+	return values, since, err
 }
 
 // lateSwap waits before each swap.

@@ -66,13 +66,13 @@ type blocking struct {
 	once           sync.Once
 }
 
-func (s *blocking) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s *blocking) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	if s.armed {
 		s.once.Do(func() { close(s.asked) })
 		select {
 		case <-s.proceed:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, time.Time{}, ctx.Err()
 		}
 	}
 	return s.Store.Get(ctx, keys...)

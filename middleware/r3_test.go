@@ -66,7 +66,7 @@ type overriding struct {
 	records middleware.Store
 }
 
-func (s overriding) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s overriding) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	return s.records.Get(ctx, keys...)
 }
 
@@ -80,10 +80,10 @@ type reading struct {
 	ended bool
 }
 
-func (s *reading) Get(ctx context.Context, keys ...string) ([]string, error) {
-	values, err := s.Memory.Get(ctx, keys...)
+func (s *reading) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
+	values, since, err := s.Memory.Get(ctx, keys...)
 	if s.ended && err == nil {
 		values[0] = "ended"
 	}
-	return values, err
+	return values, since, err
 }

@@ -153,10 +153,10 @@ type hangingUp struct {
 	armed  bool
 }
 
-func (s *hangingUp) Get(ctx context.Context, keys ...string) ([]string, error) {
-	values, err := s.Store.Get(ctx, keys...)
+func (s *hangingUp) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
+	values, since, err := s.Store.Get(ctx, keys...)
 	if s.armed {
 		s.hangUp()
 	}
-	return values, err
+	return values, since, err
 }

@@ -307,7 +307,7 @@ type cachedValue struct {
 	at    time.Time
 }
 
-func (s *stale) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s *stale) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	values := make([]string, len(keys))
 	for i, key := range keys {
 		s.mu.Lock()
@@ -318,9 +318,9 @@ func (s *stale) Get(ctx context.Context, keys ...string) ([]string, error) {
 			continue
 		}
 		asked := time.Now()
-		got, err := s.Store.Get(ctx, key)
+		got, _, err := s.Store.Get(ctx, key)
 		if err != nil {
-			return nil, err
+			return nil, time.Time{}, err
 		}
 		wait(1100 * time.Millisecond)
 		s.mu.Lock()
@@ -328,7 +328,7 @@ func (s *stale) Get(ctx context.Context, keys ...string) ([]string, error) {
 		s.mu.Unlock()
 		values[i] = got[0]
 	}
-	return values, nil
+	return values, time.Time{}, nil
 }
 
 func (s *stale) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {

@@ -26,9 +26,9 @@ func (b *backend) fault(ctx context.Context) error {
 	return b.failure
 }
 
-func (b *backend) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (b *backend) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	if err := b.fault(ctx); err != nil {
-		return make([]string, len(keys)), err
+		return make([]string, len(keys)), time.Time{}, err
 	}
 	return b.Store.Get(ctx, keys...)
 }
@@ -96,7 +96,7 @@ func TestR14_StoreTimeoutBoundsTheWholeStep(t *testing.T) {
 // slowBackend reads slowly and never swaps.
 type slowBackend struct{ Store }
 
-func (b *slowBackend) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (b *slowBackend) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	wait(700 * time.Millisecond)
 	return b.Store.Get(ctx, keys...)
 }

@@ -1,8 +1,8 @@
 // Package store provides [Memory], a blacklist in the memory of one process.
 //
-// Memory is the fastest store, but a restart empties it: every token that was revoked is accepted again until it
-// expires. Use it for a single process whose sessions are short or which makes a new signing key at every start.
-// Package store/boltstore keeps the blacklist on one machine, package store/redisstore shares it between many.
+// Memory is the fastest store, but a restart empties it. The blacklist is then younger than the sessions from before the
+// restart, so they are all rejected (R20) and every user has to log in again. Package store/boltstore keeps the blacklist
+// on one machine, package store/redisstore shares it between many.
 package store
 
 import (
@@ -17,25 +17,41 @@ import (
 // safe for concurrent use.
 type Memory struct {
 	records *expiring.Map
+	since   time.Time
+}
+
+// An Option changes what [NewMemory] returns.
+type Option func(*Memory)
+
+// DangerouslyAcceptOlderSessions lets sessions survive a restart of the process, together with every session that was
+// logged out before it: the blacklist does not know of those logouts any more. Package boltstore keeps both the sessions
+// and their logouts.
+func DangerouslyAcceptOlderSessions() Option {
+	return func(m *Memory) { m.since = time.Time{} }
 }
 
 // NewMemory returns an empty blacklist and starts a goroutine that removes expired records (R13). The goroutine runs
 // until Close.
-func NewMemory() *Memory {
-	return &Memory{records: expiring.New()}
+func NewMemory(options ...Option) *Memory {
+	m := &Memory{records: expiring.New(), since: time.UnixMicro(time.Now().UnixMicro())}
+	for _, option := range options {
+		option(m)
+	}
+	return m
 }
 
-// Get returns the values of the keys in order, "" for a key that is absent or expired. It returns an error only if
-// ctx has ended.
-func (m *Memory) Get(ctx context.Context, keys ...string) ([]string, error) {
+// Get returns the values of the keys in order, "" for a key that is absent or expired, and the time at which the store
+// was made: it has forgotten nothing since then (R20). With [DangerouslyAcceptOlderSessions] it returns the zero time.
+// Get returns an error only if ctx has ended.
+func (m *Memory) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	values := make([]string, len(keys))
 	for i, key := range keys {
 		values[i] = m.records.Peek(key)
 	}
-	return values, nil
+	return values, m.since, nil
 }
 
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and reports

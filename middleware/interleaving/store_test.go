@@ -27,6 +27,7 @@ type store struct {
 	defect  defect
 	records map[string]record
 	swaps   int
+	since   time.Time // nothing was forgotten since then (R20)
 
 	versions map[string]*atomic.Uint64 // for peekStore
 }
@@ -43,16 +44,16 @@ var (
 
 var errFault = errors.New("the store fails")
 
-func (s *store) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s *store) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	v, err := s.enter(ctx, point{what: "Get", store: true})
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	values := make([]string, len(keys))
 	for i, key := range keys {
 		values[i] = s.read(key)
 	}
-	return values, s.leave(ctx, "Get", v)
+	return values, s.since, s.leave(ctx, "Get", v)
 }
 
 func (s *store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {

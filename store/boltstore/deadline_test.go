@@ -268,7 +268,7 @@ func TestUndoFails(t *testing.T) {
 						t.Errorf("a swap on a file in doubt = %v, %v", done, err)
 					}
 				}
-				if got, err := s.Get(context.Background(), "key"); err != nil || got[0] != "1" {
+				if got, _, err := s.Get(context.Background(), "key"); err != nil || got[0] != "1" {
 					t.Errorf("Get on a file in doubt = %q, %v", got, err)
 				}
 				closeStore(t, s)

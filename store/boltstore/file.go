@@ -22,7 +22,10 @@ import (
 
 const (
 	// format is stored in the file and names its layout. A later layout gets another name.
-	format = "ginrefresh blacklist 1"
+	format = "ginrefresh blacklist 2"
+
+	// format1 is the layout of version 0.1. It has no since.
+	format1 = "ginrefresh blacklist 1"
 
 	// lockTimeout is how long Open waits for the lock of another process. bbolt retries every 50 ms.
 	lockTimeout = 100 * time.Millisecond
@@ -38,6 +41,7 @@ var (
 	metaBucket    = []byte("meta")
 	formatKey     = []byte("format")
 	tallyKey      = []byte("tally")
+	sinceKey      = []byte("since")
 )
 
 // A change is the new state of a key. The zero change makes it absent.
@@ -73,7 +77,7 @@ func decode(key, record []byte) (string, change, error) {
 	return string(key[1:]), change{string(record[8:]), expires}, nil
 }
 
-// A tally is the number of records and the sum of their checksums, modulo 2^64. Each commit stores it along with its
+// A tally is the number of records, with since as one of them, and the sum of their checksums, modulo 2^64. Each commit stores it along with its
 // changes, so Open notices a record that was altered or lost. bbolt itself has a checksum over the roots only. A sum does
 // not depend on the order of the records, so that a commit can update it from the changed records alone.
 type tally struct {
@@ -309,8 +313,11 @@ func (s *Store) load() error {
 			fresh = true // no transaction has ever been committed to this file
 			return nil
 		}
-		if records == nil || meta == nil || string(meta.Get(formatKey)) != format {
+		if records == nil || meta == nil {
 			return fmt.Errorf("the file is not a %q", format)
+		}
+		if err := s.loadSince(meta); err != nil {
+			return err
 		}
 		return s.loadRecords(records, meta)
 	})
@@ -318,6 +325,24 @@ func (s *Store) load() error {
 		return err
 	}
 	return s.setUp()
+}
+
+// loadSince reads when the file was created.
+func (s *Store) loadSince(meta *bolt.Bucket) error {
+	switch string(meta.Get(formatKey)) {
+	case format1:
+		s.since = time.UnixMicro(0)
+		return nil
+	case format:
+		since := meta.Get(sinceKey)
+		if len(since) != 8 {
+			return errors.New("the file is damaged: it does not say since when it exists")
+		}
+		s.tally.add(sinceKey, since)
+		s.since = time.UnixMicro(int64(binary.BigEndian.Uint64(since)))
+		return nil
+	}
+	return fmt.Errorf("the file is not a %q", format)
 }
 
 // loadRecords fills the memory and compares the tally of the records with the stored one.
@@ -346,6 +371,10 @@ func (s *Store) setUp() error {
 	if err := s.syncDirectory(s.path); err != nil {
 		return err
 	}
+	now := time.Now().UnixMicro()
+	since := binary.BigEndian.AppendUint64(nil, uint64(now))
+	s.tally.add(sinceKey, since)
+	s.since = time.UnixMicro(now)
 	return s.db.Update(func(tx *bolt.Tx) error {
 		s.txid = tx.ID()
 		if _, err := tx.CreateBucket(recordsBucket); err != nil {
@@ -355,7 +384,7 @@ func (s *Store) setUp() error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(meta.Put(formatKey, []byte(format)), meta.Put(tallyKey, s.tally.encode()))
+		return errors.Join(meta.Put(formatKey, []byte(format)), meta.Put(sinceKey, since), meta.Put(tallyKey, s.tally.encode()))
 	})
 }
 

@@ -56,6 +56,7 @@ var errClosed = errors.New("boltstore: the store is closed")
 // Store is a blacklist in a file. Use [Open] or [OpenExisting] to get one. A Store is safe for concurrent use.
 type Store struct {
 	memory *expiring.Map
+	since  time.Time // when the file was created
 	swaps  chan *swap
 
 	closing   chan struct{}
@@ -95,22 +96,25 @@ type answer struct {
 	err  error
 }
 
-// Get returns the values of the keys in order, "" for a key that is absent or expired. It reads from memory and
-// fails only if ctx has ended or the store is closed.
-func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
+// Get returns the values of the keys in order, "" for a key that is absent or expired, and the time at which the file
+// was created: the blacklist has forgotten nothing since then (R20). It reads from memory and fails only if ctx has
+// ended or the store is closed.
+//
+// For a file of version 0.1, which does not contain that time, Get returns the beginning of 1970.
+func (s *Store) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	select {
 	case <-s.closing:
-		return nil, errClosed
+		return nil, time.Time{}, errClosed
 	default:
 	}
 	values := make([]string, len(keys))
 	for i, key := range keys {
 		values[i] = s.memory.Peek(key)
 	}
-	return values, nil
+	return values, s.since, nil
 }
 
 // Peek returns the value of the key, "" if the key is absent or expired. It does not allocate. Peek cannot report

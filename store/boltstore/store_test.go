@@ -136,7 +136,7 @@ func TestClosed(t *testing.T) {
 	mustSwap(t, s, "key", "", "value", inAnHour())
 	closeStore(t, s)
 	closeStore(t, s)
-	if _, err := s.Get(context.Background(), "key"); err == nil {
+	if _, _, err := s.Get(context.Background(), "key"); err == nil {
 		t.Error("Get returns no error although the store is closed")
 	}
 	if done, err := s.CompareAndSwap(context.Background(), "key", "value", "2", inAnHour()); done || err == nil {
@@ -270,7 +270,7 @@ func TestFileInDoubt(t *testing.T) {
 					t.Errorf("CompareAndSwap on a file in doubt = %v, %v", done, err)
 				}
 			}
-			if got, err := s.Get(context.Background(), "key"); err != nil || got[0] != "1" {
+			if got, _, err := s.Get(context.Background(), "key"); err != nil || got[0] != "1" {
 				t.Errorf("Get on a file in doubt = %q, %v", got, err)
 			}
 			closeStore(t, s)

@@ -37,11 +37,11 @@ func BenchmarkCheck(b *testing.B) {
 		run  func(ctx context.Context, i string) error
 	}{
 		{"store", func(ctx context.Context, i string) error {
-			_, err := fresh.Get(ctx, "session "+i, "subject "+i)
+			_, _, err := fresh.Get(ctx, "session "+i, "subject "+i)
 			return err
 		}},
 		{"store with MaxStaleness 1s", func(ctx context.Context, i string) error {
-			_, err := stale.Get(ctx, "session "+i, "subject "+i)
+			_, _, err := stale.Get(ctx, "session "+i, "subject "+i)
 			return err
 		}},
 		{"MGET", func(ctx context.Context, i string) error {

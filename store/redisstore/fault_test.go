@@ -166,7 +166,7 @@ func callUntil(t *testing.T, s *redisstore.Store, stop <-chan struct{}) {
 		}
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		_, _ = s.Get(ctx, "key", "other") // checkHarmed and checkHealed check the results
+		_, _, _ = s.Get(ctx, "key", "other") // checkHarmed and checkHealed check the results
 		cancel()
 		ctx, cancel = context.WithTimeout(context.Background(), timeout)
 		_, _ = s.CompareAndSwap(ctx, "load", "not", "this", inAnHour())
@@ -186,7 +186,7 @@ func checkHarmed(t *testing.T, s *redisstore.Store, answers bool) {
 	}
 	for range 3 {
 		start := time.Now()
-		values, err := s.Get(within(t, timeout), "key")
+		values, _, err := s.Get(within(t, timeout), "key")
 		checkHarmedGet(t, values, err, answers)
 		took := time.Since(start)
 		start = time.Now()
@@ -217,7 +217,7 @@ func checkHealed(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	back := time.Now()
 	for {
-		_, err1 := s.Get(within(t, 500*time.Millisecond), "key")
+		_, _, err1 := s.Get(within(t, 500*time.Millisecond), "key")
 		_, err2 := s.CompareAndSwap(within(t, 500*time.Millisecond), "key", "no", "no", inAnHour())
 		took := time.Since(back)
 		if err1 == nil && err2 == nil {
@@ -287,7 +287,7 @@ func TestFrozenUnderLoad(t *testing.T) {
 			for range rounds(5, 3) {
 				ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 				start := time.Now()
-				if _, err := s.Get(ctx, "key", "other"); err == nil {
+				if _, _, err := s.Get(ctx, "key", "other"); err == nil {
 					t.Error("Get from a frozen server returns no error")
 				}
 				cancel()
@@ -322,7 +322,7 @@ func TestCanceled(t *testing.T) {
 	defer cancel()
 	time.AfterFunc(50*time.Millisecond, cancel)
 	start := time.Now()
-	if _, err := s.Get(ctx, "key"); err == nil {
+	if _, _, err := s.Get(ctx, "key"); err == nil {
 		t.Error("Get from a frozen server returns no error")
 	}
 	if took := time.Since(start); took > time.Second {

@@ -106,7 +106,7 @@ func perform(s *redisstore.Store, in call) (outcome, bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	if !in.swap {
-		values, err := s.Get(ctx, in.key)
+		values, _, err := s.Get(ctx, in.key)
 		if err != nil {
 			return outcome{}, false
 		}

@@ -157,14 +157,14 @@ func (s *Store) name(key string) string {
 // Only a primary answers. Get uses GETEX, which Redis counts as a write, so a server that accepts no writes refuses it: a
 // replica, even if the SendToReplicas of the client selects it, or a primary that has lost too many replicas or cannot
 // write to its disk. Such a server might have records that another server has replaced since.
-func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s *Store) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	values := make([]string, len(keys))
 	missing := s.lookUp(keys, values)
 	if len(missing) == 0 {
-		return values, nil
+		return values, time.Time{}, nil
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -179,7 +179,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 		found, err = s.read(ctx, names)
 	}
 	if err != nil {
-		return nil, wrap(ctx, err)
+		return nil, time.Time{}, wrap(ctx, err)
 	}
 	for i, k := range missing {
 		values[k] = found[i]
@@ -187,7 +187,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 			s.recent.learn(keys[k], found[i], asked)
 		}
 	}
-	return values, nil
+	return values, time.Time{}, nil
 }
 
 // read gets the values of the named keys from Redis, in one round trip.

@@ -93,7 +93,7 @@ func mustSwap(t testing.TB, s *redisstore.Store, key, old, new string) {
 
 func mustGet(t testing.TB, s *redisstore.Store, key string) string {
 	t.Helper()
-	values, err := s.Get(within(t, 5*time.Second), key)
+	values, _, err := s.Get(within(t, 5*time.Second), key)
 	if err != nil {
 		t.Fatalf("Get(%q): %v", key, err)
 	}
@@ -223,7 +223,7 @@ func TestNoDeadline(t *testing.T) {
 	start := time.Now()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if _, err := s.Get(context.Background(), "key"); err == nil {
+		if _, _, err := s.Get(context.Background(), "key"); err == nil {
 			t.Error("Get from a frozen server returns no error")
 		}
 	})
@@ -295,7 +295,7 @@ func TestStalenessWhileFrozen(t *testing.T) {
 	answers := 0
 	for {
 		before := time.Now()
-		values, err := s.Get(within(t, 20*time.Millisecond), "revoked", "not revoked")
+		values, _, err := s.Get(within(t, 20*time.Millisecond), "revoked", "not revoked")
 		if err != nil {
 			break
 		}
@@ -408,7 +408,7 @@ func TestOwnSwapsAreSeen(t *testing.T) {
 				}
 				least := settled.Load()
 				// The other key is new each time, so that every call asks Redis and the shards fill up.
-				values, err := s.Get(within(t, 5*time.Second), "counter", strconv.Itoa(g)+" "+strconv.Itoa(i))
+				values, _, err := s.Get(within(t, 5*time.Second), "counter", strconv.Itoa(g)+" "+strconv.Itoa(i))
 				if err != nil {
 					t.Error(err)
 					return

@@ -30,10 +30,10 @@ type Store struct {
 }
 
 // Get returns the values of the keys in order, "" for a key that is absent or expired.
-func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (s *Store) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	values := make([]string, len(keys))
 	if len(keys) == 0 {
-		return values, ctx.Err()
+		return values, time.Time{}, ctx.Err()
 	}
 	args := []any{time.Now().UnixMilli()}
 	for _, key := range keys {
@@ -42,7 +42,7 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 	rows, err := s.db.QueryContext(ctx,
 		`SELECT key, value FROM blacklist WHERE expires > ? AND key IN (?`+strings.Repeat(", ?", len(keys)-1)+`)`, args...)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	defer rows.Close()
 	found := map[string]string{}
@@ -50,14 +50,14 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, error) {
 		var key []byte
 		var value string
 		if err := rows.Scan(&key, &value); err != nil {
-			return nil, err
+			return nil, time.Time{}, err
 		}
 		found[string(key)] = value
 	}
 	for i, key := range keys {
 		values[i] = found[key]
 	}
-	return values, rows.Err()
+	return values, time.Time{}, rows.Err()
 }
 
 // CompareAndSwap sets key to new, expiring at expires, if its value is old ("" means absent), and reports

@@ -44,6 +44,7 @@ var checks = []struct {
 	{"many keys at once", checkManyKeysAtOnce},
 	{"ended context", checkEndedContext},
 	{"passed deadline", checkPassedDeadline},
+	{"since", checkSince},
 	{"self", checkSelf},
 	{"change counter", checkCounter},
 }
@@ -69,7 +70,7 @@ func (t tester) get(keys ...string) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	values, err := t.store.Get(ctx, keys...)
+	values, _, err := t.store.Get(ctx, keys...)
 	if err != nil {
 		t.Fatalf("Get(%.100q): %v", keys, err)
 	}
@@ -392,7 +393,7 @@ func checkNoLostUpdate(tb tb, s Store) {
 // increment adds 1 to the number under key, which is absent at first. It tries again until its swap wins.
 func increment(ctx context.Context, s Store, key string) error {
 	for {
-		values, err := s.Get(ctx, key)
+		values, _, err := s.Get(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -421,7 +422,7 @@ func checkManyKeysAtOnce(tb tb, s Store) {
 				return fmt.Errorf("swap of key %d from %q to %q = false, want true", i, step[0], step[1])
 			}
 			// The next request may follow at once, so the change must be visible by now.
-			values, err := s.Get(ctx, key(i))
+			values, _, err := s.Get(ctx, key(i))
 			if err != nil {
 				return err
 			}
@@ -468,7 +469,7 @@ func checkEndedContext(tb tb, s Store) {
 	defer cancelLate()
 	for _, ctx := range []context.Context{cancelled, late} {
 		start := time.Now()
-		if _, err := s.Get(ctx, present); err == nil {
+		if _, _, err := s.Get(ctx, present); err == nil {
 			t.Errorf("Get returned no error although its context had ended: %v", ctx.Err())
 		}
 		if done, err := s.CompareAndSwap(ctx, absent, "", "1", inAnHour()); err == nil || done {
@@ -509,6 +510,39 @@ func checkPassedDeadline(tb tb, s Store) {
 		}
 		t.want(absent, "")
 		t.want(present, "1")
+	}
+}
+
+// checkSince requires that the store says since when it has forgotten nothing (R20), and that this instant does not
+// move while nothing is forgotten.
+func checkSince(tb tb, s Store) {
+	t := newTester(tb, s)
+	since := func(keys ...string) time.Time {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_, since, err := t.store.Get(ctx, keys...)
+		if err != nil {
+			t.Fatalf("Get(%q): %v", keys, err)
+		}
+		return since
+	}
+	keys := []string{t.prefix + "session", t.prefix + "subject"}
+	first := since(keys...)
+	switch {
+	case first.IsZero():
+		t.Fatalf("Get returns the zero time: it must say since when the store has forgotten nothing, or the beginning of 1970 if it never does")
+	case first.After(time.Now().Add(2 * time.Second)):
+		t.Fatalf("Get returns %v as the time since when nothing was forgotten: more than two seconds ahead of the clock", first)
+	}
+	t.mustSwap(keys[0], "", "1", inAnHour())
+	if later := since(keys...); !later.Equal(first) {
+		t.Fatalf("since moved from %v to %v, but nothing was forgotten", first, later)
+	}
+	if peekerOf(s) != nil {
+		if all := since(); !all.Equal(first) {
+			t.Fatalf("Get returns %v without keys, %v with keys: a Peeker has one constant since", all, first)
+		}
 	}
 }
 

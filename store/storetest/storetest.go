@@ -26,7 +26,7 @@ import (
 // Store is the same interface as middleware.Store, repeated here so that the test of a store need not import package
 // middleware. The contract is documented there, and the checks of this package enforce it.
 type Store interface {
-	Get(ctx context.Context, keys ...string) ([]string, error)
+	Get(ctx context.Context, keys ...string) (values []string, since time.Time, err error)
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 

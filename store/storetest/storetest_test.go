@@ -48,6 +48,10 @@ type faults struct {
 	stalePeek      bool
 	copiesSelf     bool
 	forgets        bool // every seventh write
+	hidesSince     bool
+	movesSince     bool // with every write
+	futureSince    bool
+	variesSince    bool // with the number of keys
 	frozenCounter  bool
 	lateCounter    bool // counts a change only after it
 	earlyCounter   bool // counts a change only before it, so that the counter is never odd
@@ -76,9 +80,9 @@ func (p *plain) read(key string) string {
 	return r.value
 }
 
-func (p *plain) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (p *plain) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	if ctx.Err() != nil && !p.ignoresContext {
-		return nil, ctx.Err()
+		return nil, time.Time{}, ctx.Err()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,13 +93,28 @@ func (p *plain) Get(ctx context.Context, keys ...string) ([]string, error) {
 	for _, key := range keys {
 		value := p.read(key)
 		if value == "" && p.errsOnAbsent {
-			return nil, errors.New("not found")
+			return nil, time.Time{}, errors.New("not found")
 		}
 		if value != "" || !p.dropsAbsent {
 			values = append(values, value)
 		}
 	}
-	return values, nil
+	return values, p.since(keys), nil
+}
+
+func (p *plain) since(keys []string) time.Time {
+	since := time.UnixMicro(0)
+	switch {
+	case p.hidesSince:
+		return time.Time{}
+	case p.movesSince:
+		since = since.Add(time.Duration(p.writes))
+	case p.futureSince:
+		since = time.Now().Add(time.Hour)
+	case p.variesSince:
+		since = since.Add(time.Duration(len(keys)))
+	}
+	return since
 }
 
 func (p *plain) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
@@ -196,7 +215,7 @@ func (p *plain) Peek(key string) string {
 // embedder inherits a Peek that does not agree with its own Get.
 type embedder struct{ *plain }
 
-func (e embedder) Get(ctx context.Context, keys ...string) ([]string, error) {
+func (e embedder) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {
 	own := make([]string, len(keys))
 	for i, key := range keys {
 		own[i] = "own " + key
@@ -308,6 +327,10 @@ func TestEveryBreachIsFound(t *testing.T) {
 		{faults{deletesOnLost: true}, "wrong old value", "deletes the record in a lost swap"},
 		{faults{stalePeek: true}, "swap", "answers Peek and Get differently"},
 		{faults{forgets: true}, "many keys at once", "loses a write"},
+		{faults{hidesSince: true}, "since", "does not say since when it has forgotten nothing"},
+		{faults{movesSince: true}, "since", "moves since without having forgotten anything"},
+		{faults{futureSince: true}, "since", "has a since in the future"},
+		{faults{variesSince: true}, "since", "has a Peek and another since without keys"},
 		{faults{frozenCounter: true}, "change counter", "counts no change"},
 		{faults{lateCounter: true}, "change counter", "counts a change only after it"},
 		{faults{earlyCounter: true}, "change counter", "counts a change only before it"},

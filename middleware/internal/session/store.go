@@ -10,7 +10,7 @@ import (
 
 // Store holds the blacklist. Package middleware documents the contract.
 type Store interface {
-	Get(ctx context.Context, keys ...string) ([]string, error)
+	Get(ctx context.Context, keys ...string) (values []string, since time.Time, err error)
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
@@ -82,7 +82,7 @@ func (a *stepStore) bounded(call func(ctx context.Context) error) error {
 // get returns the values of one or two keys.
 func (a *stepStore) get(keys ...string) (values [2]string, err error) {
 	err = a.bounded(func(ctx context.Context) error {
-		got, err := a.rules.Store.Get(ctx, keys...)
+		got, _, err := a.rules.Store.Get(ctx, keys...)
 		if err == nil && len(got) != len(keys) {
 			err = errStoreAnswer
 		}
