@@ -41,8 +41,12 @@ func New(config Config) (*Auth, error) {
 	if err != nil {
 		return nil, err
 	}
+	rules, err := session.New(config.rules())
+	if err != nil {
+		return nil, fmt.Errorf("middleware: Config.Store cannot be read: %w", err)
+	}
 	auth := &Auth{
-		rules:        session.New(config.rules()),
+		rules:        rules,
 		codec:        session.Codec{Issuer: config.Issuer, Audience: config.Audience},
 		cacheSize:    config.TokenCache,
 		sources:      config.Sources,

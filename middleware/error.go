@@ -29,7 +29,7 @@ const (
 	CodeTokenMissing       Code = "token_missing"       // 401: the request has no token
 	CodeTokenInvalid       Code = "token_invalid"       // 401: not genuine, or not for this use (R1, R2)
 	CodeTokenExpired       Code = "token_expired"       // 401: refresh the token (R2)
-	CodeTokenRevoked       Code = "token_revoked"       // 401: log in (R3, R4)
+	CodeTokenRevoked       Code = "token_revoked"       // 401: log in (R3, R4, R20, R21)
 	CodeRefreshExpired     Code = "refresh_expired"     // 401: the refresh window is over, log in (R5)
 	CodeTokenReused        Code = "token_reused"        // 401: replaced long ago; the session has been ended, unless KeepSessionOnReuse (R8)
 	CodeSubjectRefused     Code = "subject_refused"     // 401: Reload refused the subject, log in
@@ -62,6 +62,8 @@ type Error struct {
 
 	cause error
 	over  bool // the session has ended, so its cookies can be cleared
+
+	storeForgot bool // R20 or R21
 }
 
 // Error implements error.
@@ -109,9 +111,13 @@ var codes = [...]Code{
 	session.Revoked:     CodeTokenRevoked,
 	session.WindowOver:  CodeRefreshExpired,
 	session.Reused:      CodeTokenReused,
+	session.Forgotten:   CodeTokenRevoked,
 	session.Unavailable: CodeStoreUnavailable,
 	session.NoStore:     CodeServerError,
 }
+
+// forgottenDescription is the description of a token_revoked that no logout has caused (R20, R21).
+const forgottenDescription = "the server has lost its record of this session, log in"
 
 // newError returns an Error that belongs to the caller, so that an OnError cannot change the response of another
 // request.
@@ -128,6 +134,9 @@ func fromVerdict(err error) error {
 	case *session.Error:
 		e := newError(codes[verdict.Reason], verdict.Cause)
 		e.over = verdict.Over
+		if verdict.Reason == session.Forgotten {
+			e.storeForgot, e.Description = true, forgottenDescription
+		}
 		return e
 	case jose.Malformed:
 		return newError(CodeTokenInvalid, err)

@@ -18,6 +18,7 @@ const (
 	EventReuse       EventKind = "reuse"        // a token was presented long after it had been replaced (R8)
 	EventLogout      EventKind = "logout"       // one session ended
 	EventLogoutAll   EventKind = "logout_all"   // all sessions of a subject ended
+	EventStoreForgot EventKind = "store_forgot" // the store has lost records, so a session that may have been revoked was rejected (R20, R21)
 	EventRejected    EventKind = "rejected"     // anything else was rejected
 )
 
@@ -51,8 +52,11 @@ func (a *Auth) report(ctx context.Context, clientIP string, kind EventKind, t *s
 		e.Subject, e.SessionID = t.Subject, t.Session
 	}
 	if err != nil {
-		e.Code = asError(err).Code
+		failure := asError(err)
+		e.Code = failure.Code
 		switch {
+		case failure.storeForgot:
+			e.Kind = EventStoreForgot
 		case e.Code == CodeTokenReused:
 			e.Kind = EventReuse
 		case kind == EventLogin:

@@ -27,8 +27,8 @@ func (a *Auth) LoginHandler(c *gin.Context) {
 	a.answerTokens(c, tokens, "")
 }
 
-// login checks the credentials and issues the tokens. It takes the instant before it checks the credentials,
-// because a revocation during the check must revoke the new session (R12).
+// login checks the credentials and issues the tokens. The rules' login begins before the check, because a revocation during
+// the check must revoke the new session (R12).
 func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if a.authenticate == nil {
 		return Tokens{}, nil, errors.New("middleware: LoginHandler needs Config.Authenticate")
@@ -44,7 +44,10 @@ func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if c.Request.Body != nil {
 		c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, maxLoginBytes)
 	}
-	began := a.rules.Now()
+	begun, err := a.rules.BeginLogin(c.Request.Context())
+	if err != nil {
+		return Tokens{}, nil, fromVerdict(err)
+	}
 	id, err := a.authenticate(c)
 	if err == nil && answered(c) {
 		err = ErrRefused
@@ -52,7 +55,7 @@ func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if err != nil {
 		return Tokens{}, nil, loginError(err)
 	}
-	return a.issue(c.Request.Context(), id, session.Login{Began: began, Checked: true})
+	return a.issue(c.Request.Context(), id, begun)
 }
 
 // loginError turns an error of Authenticate into an *Error.

@@ -57,14 +57,15 @@ func TestR1AlgorithmIsTheKeys(t *testing.T) {
 // No algorithm accepts the token of another, not even with the same key.
 func TestR1AlgorithmsAreApart(t *testing.T) {
 	all := signers()
+	auths := map[middleware.Algorithm]*middleware.Auth{}
 	texts := map[middleware.Algorithm]string{}
+	shared := newMemory(t)
 	for alg, key := range all {
 		key.ID = "one"
-		texts[alg] = login(t, newAuth(t, keys(key)))
+		auths[alg] = newAuth(t, keys(key), func(c *middleware.Config) { c.Store = shared })
+		texts[alg] = login(t, auths[alg])
 	}
-	for alg, key := range all {
-		key.ID = "one"
-		auth := newAuth(t, keys(key))
+	for alg, auth := range auths {
 		for other, text := range texts {
 			want := middleware.CodeTokenInvalid
 			if other == alg {

@@ -75,6 +75,7 @@ func (c combination) explore() (r result) {
 			return true // the undisturbed combination counts this schedule
 		}
 		r.schedules++
+		w.history.lostAt, w.rolledBack = w.scheduler.lostAt, c.disturbance == rollingBack
 		w.conclude()
 		w.probe()
 		found := w.violations()
@@ -236,6 +237,9 @@ func everything() (all []combination) {
 				calm.twice = !c.reload && !c.cookies && !c.aged
 				all = append(all, calm)
 				for _, d := range disturbancesOf(c.setup) {
+					if sameServer && (d == forgetting || d == rollingBack) {
+						continue // the servers have no part in it
+					}
 					disturbed := c
 					disturbed.disturbance = d
 					disturbed.twice = calm.twice && d == slow && c.endsAll() && !sameServer
@@ -249,7 +253,7 @@ func everything() (all []combination) {
 }
 
 // someOfIt returns the combinations of the short form: every pair without a disturbance, and in one of the modes also
-// with one, and two triples.
+// with one, two losses of records, and two triples.
 func someOfIt() (all []combination) {
 	for _, pair := range []bool{false, true} {
 		for i, c := range allPairs(pair) {
@@ -261,6 +265,8 @@ func someOfIt() (all []combination) {
 			}
 		}
 		all = append(all,
+			combination{setup: setup{pair: pair}, operations: ops{signIn, change}, disturbance: forgetting},
+			combination{setup: setup{pair: pair}, operations: ops{refresh, logout}, disturbance: rollingBack},
 			combination{setup: setup{pair: pair}, operations: ops{refresh, refresh, logoutAll}},
 			combination{setup: setup{pair: pair, refreshed: true}, operations: ops{refresh, refreshOld, logout}})
 	}
@@ -272,13 +278,13 @@ func (c combination) endsAll() bool {
 	return slices.ContainsFunc(c.operations, func(o operation) bool { return o.ends == allSessions })
 }
 
-// disturbancesOf returns the disturbances that are possible in the setup. A store in memory is not slow, and ignores
-// the context.
+// disturbancesOf returns the disturbances that are possible in the setup. A store in memory is not slow, ignores the
+// context, and forgets nothing while its process lives.
 func disturbancesOf(s setup) []disturbance {
 	if s.peek {
 		return []disturbance{fault}
 	}
-	return []disturbance{fault, hangUp, slow, gracePasses, ttlPasses}
+	return []disturbance{fault, hangUp, slow, gracePasses, ttlPasses, forgetting, rollingBack}
 }
 
 // report prints one line for each group of combinations, and the total.
@@ -338,8 +344,9 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 	for _, broken := range []combination{
 		{operations: ops{refresh, refresh}, setup: setup{defect: swapsBlindly}},
 		{operations: ops{refresh, logout}, setup: setup{defect: forgets}},
+		{operations: ops{refresh, logout}, setup: setup{defect: hidesLoss}, disturbance: forgetting},
 		{operations: ops{verify, logout}, setup: setup{defect: countsEarly, peek: true}},
-		{operations: ops{verify, logout, logout}, setup: setup{defect: countsLate, peek: true}},
+		{operations: ops{verify, refresh, logout}, setup: setup{defect: countsLate, peek: true}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := broken.explore()

@@ -45,6 +45,7 @@ type call struct {
 	beganAt    time.Time
 	answeredAt time.Time
 	wroteAt    time.Time // when its first write to the store took effect
+	wroteIn    int       // the step of that write
 	faulted    bool      // one of its store calls failed
 	gone       bool      // its client hung up
 	answer     answer

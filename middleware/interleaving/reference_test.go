@@ -24,6 +24,7 @@ type token struct {
 	session         *session
 	expires         time.Time // the access token's exp
 	madeAt          time.Time // when the swap that made it took effect; zero if a login issued it
+	madeIn          int       // the step of that swap, if it was in the schedule
 	replacedAt      time.Time // when the swap that replaced it took effect; zero if it was not replaced
 
 	// The answers of both servers after all calls had ended, and of the first server after the grace period as well.
@@ -39,6 +40,9 @@ type history struct {
 	sessions  []*session
 	tokens    []*token
 	restAt    time.Time // when all calls had ended
+
+	lostAt     int  // the step at which the store lost records, or 0
+	rolledBack bool // it lost only those of the schedule
 }
 
 // know returns the token of an answer, or nil if it has none. login is the call to which a new session belongs.
@@ -80,6 +84,9 @@ func (h *history) conclude() {
 	for _, c := range calls {
 		if c.renews && c.got != nil && c.got != c.presented {
 			c.got.madeAt = c.presented.replacedAt
+			if c.wroteAt.Equal(c.got.madeAt) {
+				c.got.madeIn = c.wroteIn
+			}
 		}
 	}
 }
@@ -105,21 +112,56 @@ func (h *history) violations() (found []string) {
 	report := func(rule, format string, args ...any) {
 		found = append(found, rule+": "+fmt.Sprintf(format, args...))
 	}
+	if h.rolledBack {
+		h.witnessed(report)
+		return found
+	}
 	for _, t := range h.tokens {
 		h.oneSuccessor(t, report)
 	}
 	for _, s := range h.sessions {
+		h.forgottenIsOver(s, report)
 		h.oneBranch(s, report)
 		h.nothingOutlivesItsEnd(s, report)
 		h.theRestLives(s, report)
 	}
 	for _, c := range h.calls {
+		h.staysRevoked(c, report)
 		h.fairAnswer(c, report)
 	}
 	return found
 }
 
 type reporter func(rule, format string, args ...any)
+
+// forgottenIsOver checks that no token is accepted of a session that began before the store forgot everything (R20).
+func (h *history) forgottenIsOver(s *session, report reporter) {
+	if h.lostAt == 0 || s.login.answered > h.lostAt {
+		return
+	}
+	for _, t := range h.tokens {
+		if t.session == s && (t.verified[0] == "" || t.verified[1] == "" || t.refreshed[0] == "" || t.refreshed[1] == "") {
+			report("R20", "at rest a token is accepted that is older than the blacklist")
+		}
+	}
+}
+
+// witnessed checks that a token is not accepted if the store was rolled back to a state from before the swap that made the
+// token (R21). Tokens without such a swap leave no trace of what was lost. Neither do the access tokens of a pair, which
+// no refresh affects, once another swap has made a new record.
+func (h *history) witnessed(report reporter) {
+	for _, t := range h.tokens {
+		if t.madeIn == 0 || t.madeIn > h.lostAt {
+			continue
+		}
+		covered := h.twoTokens && slices.ContainsFunc(h.tokens, func(o *token) bool { return o.session == t.session && o.madeIn > h.lostAt })
+		for i := range t.verified {
+			if t.verified[i] == "" && !covered || t.refreshed[i] == "" {
+				report("R21", "at rest server %d accepts a token of whose swap the store has no record", i)
+			}
+		}
+	}
+}
 
 // oneSuccessor checks that all refreshes of a token return the same successor. A token that a swap made within the last
 // grace period is returned itself (R6a).
@@ -153,7 +195,7 @@ func (h *history) oneSuccessor(t *token, report reporter) {
 			report("R6a", "at rest server %d replaces a token that a swap has just made", i)
 		}
 	}
-	if len(successors) > 1 {
+	if len(successors) > 1 && !h.mayForget(t.session) { // forgottenIsOver checks that they are all dead
 		report("R7", "one token has %d successors", len(successors))
 	}
 }
@@ -235,7 +277,7 @@ func (h *history) nothingOutlivesItsEnd(s *session, report reporter) {
 // its grace period, is valid, even if its client was answered 503 (R10), and even after a log-out everywhere of earlier
 // sessions (R12).
 func (h *history) theRestLives(s *session, report reporter) {
-	if slices.ContainsFunc(h.calls, func(e *call) bool { return h.mayEnd(e, s) }) {
+	if slices.ContainsFunc(h.calls, func(e *call) bool { return h.mayEnd(e, s) }) || h.mayForget(s) {
 		return
 	}
 	for _, t := range h.tokens {
@@ -253,6 +295,18 @@ func (h *history) theRestLives(s *session, report reporter) {
 	}
 }
 
+// mayForget reports whether the store may have forgotten s, because the login of s began before it lost its records (R20).
+func (h *history) mayForget(s *session) bool { return h.lostAt != 0 && s.login.began <= h.lostAt }
+
+// staysRevoked checks that a token that was rejected as revoked is not accepted later (R3, R4).
+func (h *history) staysRevoked(c *call, report reporter) {
+	for _, e := range h.calls {
+		if e.presented == c.presented && e.admits && e.answer.code == "token_revoked" && c.admits && c.began > e.answered && c.succeeded() {
+			report("R3, R4", "%v succeeded after %v was answered that the token is revoked", c, e)
+		}
+	}
+}
+
 // fairAnswer checks that every error has a reason.
 func (h *history) fairAnswer(c *call, report reporter) {
 	hasBegun := func(match func(e *call) bool) bool {
@@ -266,7 +320,7 @@ func (h *history) fairAnswer(c *call, report reporter) {
 	case "token_expired":
 		rule, fair = "R2", !c.answeredAt.Before(c.presented.expires)
 	case "token_revoked":
-		rule, fair = "R3, R4", hasBegun(ended) || c.late() || h.outrun(c)
+		rule, fair = "R3, R4", hasBegun(ended) || c.late() || h.outrun(c) || h.mayForget(c.presented.session) && c.answered >= h.lostAt
 	case "token_reused":
 		rule, fair = "R8", c.late()
 	case "token_invalid":
@@ -274,7 +328,8 @@ func (h *history) fairAnswer(c *call, report reporter) {
 	case "invalid_credentials":
 		rule, fair = "R12", !c.password || hasBegun(func(e *call) bool { return e.changes })
 	case "store_unavailable":
-		fair = c.faulted || c.gone && !c.finishesAlone() || c.password && hasBegun(c.mayFollow)
+		fair = c.faulted || c.gone && !c.finishesAlone() ||
+			c.password && (hasBegun(c.mayFollow) || h.lostAt != 0 && c.began <= h.lostAt && c.answered >= h.lostAt)
 	}
 	if !fair {
 		report(rule, "%v is answered %s", c, c.answer.code)

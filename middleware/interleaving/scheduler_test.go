@@ -29,6 +29,8 @@ const (
 	slow        disturbance = "the store is slow"
 	gracePasses disturbance = "the grace passes"
 	ttlPasses   disturbance = "the tokens expire"
+	forgetting  disturbance = "the store forgets everything"
+	rollingBack disturbance = "the store is rolled back to the state before the operations"
 )
 
 // pause is the time that passes in a disturbance.
@@ -48,6 +50,7 @@ type scheduler struct {
 	disturbance disturbance
 	twice       bool // store calls wait a second time, before they return
 	choose      func(options int) int
+	lose        func() // makes the store lose records
 
 	mu        sync.Mutex
 	active    bool // if false, calls do not wait
@@ -55,6 +58,7 @@ type scheduler struct {
 	running   *call // the call that continued last
 	step      int
 	disturbed bool
+	lostAt    int // the step at which the store lost records, or 0
 	log       []event
 }
 
@@ -167,6 +171,8 @@ func (s *scheduler) options(calls []*call) (options []func()) {
 				options = append(options, func() { s.hangUp(c) })
 			}
 		}
+	case forgetting, rollingBack:
+		options = append(options, s.loseRecords)
 	default:
 		options = append(options, func() { s.pass(pause[s.disturbance]) })
 	}
@@ -210,6 +216,14 @@ func (s *scheduler) pass(d time.Duration) {
 	}
 	s.next(nil, d.String()+" pass")
 	time.Sleep(d)
+}
+
+// loseRecords makes the store forget, or restores a backup.
+func (s *scheduler) loseRecords() {
+	s.disturbed = true
+	s.next(nil, string(s.disturbance))
+	s.lose()
+	s.lostAt = s.step
 }
 
 // schedule lists the steps.

@@ -19,6 +19,7 @@ const (
 	forgets      defect = "a store that drops every second swap"
 	countsEarly  defect = "a store that counts a change only before the write"
 	countsLate   defect = "a store that counts a change only after the write"
+	hidesLoss    defect = "a store that does not say that it has forgotten everything"
 )
 
 // store is a blacklist whose calls wait for the scheduler.
@@ -27,7 +28,8 @@ type store struct {
 	defect  defect
 	records map[string]record
 	swaps   int
-	since   time.Time // nothing was forgotten since then (R20)
+	since   time.Time         // nothing was forgotten since then (R20); zero if that is forgotten as well
+	backup  map[string]record // the records before the operations began
 
 	versions map[string]*atomic.Uint64 // for peekStore
 }
@@ -53,7 +55,11 @@ func (s *store) Get(ctx context.Context, keys ...string) ([]string, time.Time, e
 	for i, key := range keys {
 		values[i] = s.read(key)
 	}
-	return values, s.since, s.leave(ctx, "Get", v)
+	if s.since.IsZero() {
+		s.since = time.Now().Add(time.Second)
+	}
+	since := s.since
+	return values, since, s.leave(ctx, "Get", v)
 }
 
 func (s *store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
@@ -106,7 +112,7 @@ func (s *store) swap(ctx context.Context, key, old, new string, expires time.Tim
 	}
 	s.records[key] = record{new, expires}
 	if c := s.caller(ctx); c != nil && c.wroteAt.IsZero() {
-		c.wroteAt = time.Now()
+		c.wroteAt, c.wroteIn = time.Now(), s.now()
 	}
 	return true
 }
@@ -168,11 +174,23 @@ func (s *peekStore) CompareAndSwap(ctx context.Context, key, old, new string, ex
 	return swapped, nil
 }
 
+// forget loses all records. The next reader finds that since is missing.
+func (s *store) forget() {
+	clear(s.records)
+	s.since = time.Time{}
+	if s.defect == hidesLoss {
+		s.since = time.UnixMicro(0)
+	}
+}
+
+// rollBack restores the backup.
+func (s *store) rollBack() { s.records = maps.Clone(s.backup) }
+
 // undoing runs do and restores the records.
 func (s *store) undoing(do func()) {
-	before := maps.Clone(s.records)
+	before, since := maps.Clone(s.records), s.since
 	do()
-	s.records = before
+	s.records, s.since = before, since
 	for _, v := range s.versions {
 		v.Add(2)
 	}

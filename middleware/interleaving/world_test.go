@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -79,7 +80,11 @@ type server struct {
 
 func newWorld(s setup, scheduler *scheduler) *world {
 	w := &world{setup: s, scheduler: scheduler, password: oldPassword, history: history{twoTokens: s.pair}}
-	w.store = &store{scheduler: scheduler, defect: s.defect, records: map[string]record{}, versions: map[string]*atomic.Uint64{}}
+	w.store = &store{scheduler: scheduler, defect: s.defect, records: map[string]record{}, versions: map[string]*atomic.Uint64{}, since: time.UnixMicro(0)}
+	scheduler.lose = w.store.forget
+	if scheduler.disturbance == rollingBack {
+		scheduler.lose = w.store.rollBack
+	}
 	if s.peek {
 		w.peeker = &peekStore{store: w.store, busy: map[string]bool{}}
 	}
@@ -89,6 +94,7 @@ func newWorld(s setup, scheduler *scheduler) *world {
 	// All schedules begin at the same fraction of a second, as exp and iat are whole seconds.
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
 	w.begin()
+	w.store.backup = maps.Clone(w.store.records)
 	return w
 }
 

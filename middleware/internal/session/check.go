@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,8 @@ const (
 	superseded       // it and its successor were replaced within one grace period: rejected, but not reuse (R8)
 	pastGrace        // replaced longer ago than the grace period (R4, R8)
 	revoked          // the session has ended, or its subject was revoked (R3)
+	tooOld           // the session is older than the blacklist (R20)
+	forgotten        // a refresh issued it, but the record of that refresh is missing or older (R21)
 )
 
 // err returns the verdict for a request with such a token (R3, R4).
@@ -23,6 +26,10 @@ func (s state) err() error {
 		return errEnded
 	case superseded, pastGrace:
 		return errReplaced
+	case tooOld:
+		return errTooOld
+	case forgotten:
+		return errForgotten
 	}
 	return nil
 }
@@ -67,7 +74,7 @@ func (r *Rules) VerifyUnrefreshed(ctx context.Context, t *Token, m *Memo) error 
 	return r.checkBlacklist(ctx, t, m, time.Now(), true)
 }
 
-// checkBlacklist rejects a token that is revoked or replaced (R3, R4). With punish it ends the session on reuse (R8).
+// checkBlacklist rejects a token that is revoked or replaced (R3, R4, R20, R21). With punish it ends the session on reuse (R8).
 func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived time.Time, punish bool) error {
 	snap := m.snapshot()
 	if snap.unchanged() {
@@ -85,38 +92,42 @@ func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived t
 		return err
 	}
 	snap.remember(s.state)
-	if punish && s.state == pastGrace {
-		if a == nil {
-			a = r.stepStore(ctx)
-		}
-		return r.reuse(a, t)
+	if s.state != forgotten && !(punish && s.state == pastGrace) {
+		return s.err()
 	}
-	return s.err()
+	if a == nil {
+		a = r.stepStore(ctx)
+	}
+	return r.reject(a, t, s.state)
 }
 
 // read asks the blacklist about a token whose request came in at arrived.
 func (r *Rules) read(a *stepStore, t *Token, arrived time.Time) (status, error) {
 	var values [2]string
+	since := r.since
 	switch {
 	case r.Store == nil:
 		return status{}, nil
 	case r.peek != nil:
 		// The subject's record adds nothing to a session that has ended.
-		if values[0] = r.peek(t.sessionKey); values[0] != endedValue {
+		if values[0] = r.peek(t.sessionKey); !strings.HasPrefix(values[0], endedMark) {
 			values[1] = r.peek(t.subjectKey)
 		}
 	default:
 		var err error
-		if values, err = a.get(t.sessionKey, t.subjectKey); err != nil {
+		if values, since, err = a.get(t.sessionKey, t.subjectKey); err != nil {
 			return status{}, err
 		}
 	}
-	return r.decide(t, values, arrived)
+	return r.decide(t, values, since, arrived)
 }
 
-// decide derives the token's state from its records: R3, R4, and which of R6, R7 and R8 applies.
-func (r *Rules) decide(t *Token, values [2]string, arrived time.Time) (status, error) {
-	if values == [2]string{} {
+// decide derives the token's state from its records: R3, R4, R20, R21, and which of R6, R7 and R8 applies.
+func (r *Rules) decide(t *Token, values [2]string, since int64, arrived time.Time) (status, error) {
+	if t.birth < since {
+		return status{state: tooOld}, nil
+	}
+	if values == [2]string{} && (t.swapInstant() == 0 || since == sinceUnknown) {
 		return status{}, nil
 	}
 	session, err := decodeRecord(values[0])
@@ -131,6 +142,8 @@ func (r *Rules) decide(t *Token, values [2]string, arrived time.Time) (status, e
 	switch {
 	case session.ended() || t.birth < subject.instant:
 		s.state = revoked
+	case session.cutoff < t.swapInstant() && since != sinceUnknown:
+		s.state = forgotten
 	case !t.refreshable() || t.Instant >= session.cutoff:
 		s.state = current // in pair mode a refresh does not affect access tokens
 	case t.Instant == session.previous && r.graceHolds(session.graceStart(), arrived):

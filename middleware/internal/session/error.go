@@ -12,6 +12,7 @@ const (
 	Revoked                   // the session has ended, its subject was revoked, or the token was replaced (R3, R4)
 	WindowOver                // the refresh window is over (R5)
 	Reused                    // replaced longer ago than the grace period (R8)
+	Forgotten                 // the store may have forgotten a revocation of the session (R20, R21)
 	Unavailable               // the store did not answer; the token is still usable (R14)
 	NoStore                   // there is no store to write to: a mistake in the application
 )
@@ -23,7 +24,7 @@ type Error struct {
 	Cause  error // for the application's log; nil if the reason says it all
 }
 
-var reasons = [...]string{"invalid", "expired", "revoked", "refresh window over", "reused", "store unavailable", "no store"}
+var reasons = [...]string{"invalid", "expired", "revoked", "refresh window over", "reused", "forgotten by the store", "store unavailable", "no store"}
 
 // Error implements error.
 func (e *Error) Error() string {
@@ -44,6 +45,8 @@ var (
 	errWindowOver  = &Error{Reason: WindowOver}
 	errReused      = &Error{Reason: Reused}
 	errReuseEnded  = &Error{Reason: Reused, Over: true}
+	errTooOld      = &Error{Reason: Forgotten, Over: true, Cause: errors.New("the session is older than the blacklist")}
+	errForgotten   = &Error{Reason: Forgotten, Over: true, Cause: errors.New("the blacklist has lost the record of the session")}
 	errInFuture    = &Error{Reason: Invalid, Cause: malformed("iat, nbf, auth_time or the session's birth is in the future")}
 	errRefreshOnly = &Error{Reason: Invalid, Cause: malformed("a refresh token was sent in place of an access token")}
 	errWrongMode   = &Error{Reason: Invalid, Cause: malformed("the token cannot be refreshed here")}

@@ -21,7 +21,9 @@ func subjectKey(subject string) string { return subjectPrefix + subject }
 // endOfTime is the cutoff of an ended session: every token was issued before it.
 const endOfTime = math.MaxInt64
 
-const endedValue = "ended"
+// endedMark starts the value of an ended session. The instant at which the record expires follows, except in records of
+// version 0.1.
+const endedMark = "ended"
 
 // record is the blacklist's entry for a session. The zero record belongs to a session that was never refreshed.
 type record struct {
@@ -29,6 +31,7 @@ type record struct {
 	previous int64 // the instant of the token that the current one replaced
 	iat      int64 // of the current token, in seconds
 	extended int64 // when AutoRefresh restarted the grace period; otherwise 0
+	expires  int64 // when the record of an ended session expires; otherwise 0
 }
 
 // ended reports whether the session was logged out, or ended because of reuse.
@@ -41,7 +44,7 @@ func (r record) graceStart() int64 { return max(r.cutoff, r.extended) }
 // encode omits iat if it equals the cutoff in whole seconds, as it nearly always does.
 func (r record) encode() string {
 	if r.ended() {
-		return endedValue
+		return endedMark + "." + formatInstant(r.expires)
 	}
 	s := formatInstant(r.cutoff) + "." + formatInstant(r.previous)
 	if r.extended != 0 || r.iat != r.cutoff/microsPerSecond {
@@ -57,11 +60,18 @@ var errRecord = errors.New("a record of the blacklist is malformed")
 
 // decodeRecord rejects what it does not know, because "not revoked" must never be a guess.
 func decodeRecord(value string) (record, error) {
-	switch value {
-	case "":
+	if value == "" {
 		return record{}, nil
-	case endedValue:
+	}
+	if value == endedMark {
 		return record{cutoff: endOfTime}, nil
+	}
+	if instant, ok := strings.CutPrefix(value, endedMark+"."); ok {
+		expires, ok := parseInstant(instant)
+		if !ok {
+			return record{}, unavailable(errRecord)
+		}
+		return record{cutoff: endOfTime, expires: expires}, nil
 	}
 	var r record
 	fields := [...]*int64{&r.cutoff, &r.previous, &r.iat, &r.extended}

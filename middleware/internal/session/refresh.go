@@ -30,10 +30,7 @@ func (f *Refresh) Recheck() (err error) {
 	if f.status, err = f.rules.read(f.store, f.token, f.arrived); err != nil {
 		return err
 	}
-	if f.status.state == pastGrace {
-		return f.rules.reuse(f.store, f.token)
-	}
-	return f.status.err()
+	return f.rules.reject(f.store, f.token, f.status.state)
 }
 
 // Commit replaces the token with its successor. sign makes the client's answer. Commit calls it before the swap, so that
@@ -122,7 +119,7 @@ func (r *Rules) ExtendGrace(ctx context.Context, next *Token) (stop func()) {
 // restartGrace lets the grace period of the swap that made next begin again, unless next was replaced in the meantime
 // or the swap is too long ago. If the store fails, the period ends when it otherwise would have.
 func (r *Rules) restartGrace(ctx context.Context, next *Token) {
-	_ = r.stepStore(ctx).update(next.sessionKey, func(value string) (change, error) {
+	_ = r.stepStore(ctx).update(next.sessionKey, func(value string, _ int64) (change, error) {
 		rec, err := decodeRecord(value)
 		now := time.Now().UnixMicro()
 		if err != nil || rec.cutoff != next.Instant || now > rec.cutoff+maxExtension.Microseconds() {

@@ -31,6 +31,9 @@ func (r *Rules) LogoutEverywhere(ctx context.Context, t *Token) error {
 	if err != nil {
 		return err
 	}
+	if s.state == forgotten {
+		return r.reject(a, t, s.state)
+	}
 	if err := s.err(); err != nil {
 		return err
 	}
@@ -47,35 +50,46 @@ func (r *Rules) RevokeSubject(ctx context.Context, subject string) error {
 	return r.revoke(r.stepStore(context.WithoutCancel(ctx)), subject)
 }
 
-// revoke moves the subject's cutoff a clock skew ahead of now. A login is born no earlier than the cutoff that it saw,
-// so each cutoff has to be later than the one before.
+// revoke moves the subject's cutoff a clock skew ahead of now. A login is born no earlier than the cutoff and the store's
+// since that it saw, so each cutoff has to be later than both.
 func (r *Rules) revoke(a *stepStore, subject string) error {
-	return a.update(subjectKey(subject), func(value string) (change, error) {
+	return a.update(subjectKey(subject), func(value string, since int64) (change, error) {
 		old, err := decodeCutoff(value)
 		if err != nil {
 			return change{}, err
 		}
-		c := cutoff{instant: max(r.instant(0)+clockSkew.Microseconds(), old.instant+1), by: r.name}
+		c := cutoff{instant: max(r.instant(0)+clockSkew.Microseconds(), old.instant+1, since+1), by: r.name}
 		return change{value: c.encode(), expires: time.UnixMicro(c.instant).Add(r.longestSession())}, nil
 	})
 }
 
-// reuse rejects a token that was replaced longer ago than the grace period, and ends its session: both the client
-// and a thief may hold a copy (R8).
-func (r *Rules) reuse(a *stepStore, t *Token) error {
-	if r.KeepSessionOnReuse {
+// reject returns the verdict on a token in a state, and ends its session if the token proves that one of its tokens may be
+// in the wrong hands: it was replaced longer ago than the grace period, so both the client and a thief may hold a copy
+// (R8), or the store has forgotten which tokens of the session were replaced, or that it was logged out (R21).
+func (r *Rules) reject(a *stepStore, t *Token, s state) error {
+	verdict := s.err()
+	switch {
+	case s == forgotten:
+	case s == pastGrace && r.KeepSessionOnReuse:
 		return errReused
+	case s == pastGrace:
+		verdict = errReuseEnded
+	default:
+		return verdict
 	}
 	if err := r.end(a, t.Session, r.recordExpiry(t)); err != nil {
 		return err
 	}
-	return errReuseEnded
+	return verdict
 }
 
-// end ends a session for good. A concurrent refresh cannot undo it, because its swap expects a value that
-// is no longer there.
+// end ends a session for good. A concurrent refresh cannot undo it, because its swap expects a value that is no longer
+// there. It writes even if the session has ended already: the record that it reads may be one that the store failed to
+// replicate, and a failover would lose it. The later of the two expiries counts.
 func (r *Rules) end(a *stepStore, session string, expires time.Time) error {
-	return a.update(sessionKey(session), func(value string) (change, error) {
-		return change{value: endedValue, expires: expires, done: value == endedValue}, nil
+	return a.update(sessionKey(session), func(value string, _ int64) (change, error) {
+		old, _ := decodeRecord(value) // a malformed record is replaced
+		ended := record{cutoff: endOfTime, expires: max(expires.UnixMicro(), old.expires)}
+		return change{value: ended.encode(), expires: time.UnixMicro(ended.expires)}, nil
 	})
 }

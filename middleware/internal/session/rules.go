@@ -1,4 +1,4 @@
-// Package session implements the rules R2–R14 of docs/model.md, the records that they keep in the blacklist, and the
+// Package session implements the rules R2–R14, R20 and R21 of docs/model.md, the records that they keep in the blacklist, and the
 // claims (R1).
 //
 // [Rules] decides about tokens: [Rules.Login] starts a session, [Rules.Verify] checks a token for a request,
@@ -7,6 +7,7 @@
 package session
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -42,17 +43,24 @@ type Rules struct {
 	Config
 	peek    func(key string) string         // nil: the store has to be asked with Get
 	counter func(key string) *atomic.Uint64 // nil: the store has no change counters
+	since   int64                           // of a store that can be peeked (R20)
 	name    string                          // identifies this Auth in the cutoffs that it writes (R12)
 
 	// LastInstant is the latest instant that was reserved, apart from floors. Tests set it to act as a server whose clock is ahead.
 	LastInstant atomic.Int64
 }
 
-// New returns rules with a configuration.
-func New(c Config) *Rules {
+// New returns rules with a configuration. It fails if a store in this process's memory cannot be read.
+func New(c Config) (*Rules, error) {
 	r := &Rules{Config: c, name: randomText(nameBytes)}
 	r.peek, r.counter = localReads(c.Store)
-	return r
+	if r.peek != nil {
+		var err error
+		if _, r.since, err = r.stepStore(context.Background()).get(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // Now returns a new instant: it is later than every instant before it that had no floor, and otherwise the

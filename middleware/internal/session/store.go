@@ -14,6 +14,17 @@ type Store interface {
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
+// sinceUnknown stands for a store that may have forgotten records, which the application accepts: R20 and R21 do not apply.
+const sinceUnknown = -1
+
+// sinceInstant returns a store's since as an instant, rounded up.
+func sinceInstant(t time.Time) int64 {
+	if t.IsZero() {
+		return sinceUnknown
+	}
+	return max(0, t.Add(time.Microsecond-time.Nanosecond).UnixMicro())
+}
+
 // peeker is a Store that reads from this process's memory without waiting. Package middleware documents the contract.
 type peeker interface {
 	Peek(key string) string
@@ -79,17 +90,18 @@ func (a *stepStore) bounded(call func(ctx context.Context) error) error {
 	return nil
 }
 
-// get returns the values of one or two keys.
-func (a *stepStore) get(keys ...string) (values [2]string, err error) {
+// get returns the values of at most two keys, and the instant since when the store has forgotten nothing about them (R20).
+func (a *stepStore) get(keys ...string) (values [2]string, since int64, err error) {
 	err = a.bounded(func(ctx context.Context) error {
-		got, _, err := a.rules.Store.Get(ctx, keys...)
+		got, t, err := a.rules.Store.Get(ctx, keys...)
 		if err == nil && len(got) != len(keys) {
 			err = errStoreAnswer
 		}
 		copy(values[:], got)
+		since = sinceInstant(t)
 		return err
 	})
-	return values, err
+	return values, since, err
 }
 
 // swap replaces old by new and reports whether the value was old.
@@ -113,13 +125,13 @@ type change struct {
 }
 
 // update replaces the value of a key by what next makes of it, and repeats that until a swap succeeds.
-func (a *stepStore) update(key string, next func(value string) (change, error)) error {
+func (a *stepStore) update(key string, next func(value string, since int64) (change, error)) error {
 	for range maxSwaps {
-		values, err := a.get(key)
+		values, since, err := a.get(key)
 		if err != nil {
 			return err
 		}
-		c, err := next(values[0])
+		c, err := next(values[0], since)
 		if c.done || err != nil {
 			return err
 		}

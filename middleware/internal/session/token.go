@@ -54,6 +54,19 @@ func (t *Token) expiry() int64 {
 	return t.IssuedAt + t.ttl
 }
 
+// swapInstant returns the instant to which a refresh moved the session's cutoff before it handed out t, or 0 if t was
+// issued by the login (R21).
+func (t *Token) swapInstant() int64 {
+	instant := t.Instant
+	if !t.refreshable() {
+		instant-- // see AccessToken
+	}
+	if instant <= t.birth {
+		return 0
+	}
+	return instant
+}
+
 // successor returns the token that replaces t (R9).
 func (t *Token) successor(instant, iat int64) *Token {
 	next := *t
