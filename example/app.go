@@ -53,6 +53,9 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 		Audience:     s.audience,
 		OnEvent: func(ctx context.Context, e middleware.Event) {
 			m.count(e)
+			if e.Kind == middleware.EventStoreForgot {
+				log.WarnContext(ctx, "the store has lost records: it was emptied, restarted or rolled back", "reason", errors.Unwrap(e.Err))
+			}
 			log.InfoContext(ctx, "auth", "event", e.Kind, "code", e.Code, "subject", e.Subject, "session", e.SessionID, "client", e.ClientIP)
 		},
 	}

@@ -48,6 +48,7 @@ func newMetrics() *metrics {
 	}
 	m.events.WithLabelValues(string(middleware.EventLoginFailed), string(middleware.CodeInvalidCredentials))
 	m.events.WithLabelValues(string(middleware.EventReuse), string(middleware.CodeTokenReused))
+	m.events.WithLabelValues(string(middleware.EventStoreForgot), string(middleware.CodeTokenRevoked))
 	for _, operation := range []string{"get", "swap"} {
 		m.storeErrors.WithLabelValues(operation)
 	}

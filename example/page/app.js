@@ -48,10 +48,14 @@ async function claimsFromServer() {
   return response.ok ? response.json() : null
 }
 
+// sessionOver tells a session that the store forgot (R20, R21) from one that was revoked: the code is the same, because
+// a client does the same.
 function sessionOver(code) {
-  history.end(code)
+  history.end(code === 'token_revoked' && storeForgot ? 'store_forgot' : code)
   render()
 }
+
+let storeForgot = false // whether the last rejected request said so
 
 // ---- Buttons -----------------------------------------------------------------------------------------------
 
@@ -201,7 +205,11 @@ async function loggedFetch(input, init) {
   try {
     const response = await fetch(request)
     entry.status = response.status
-    if (!response.ok) entry.code = (await bodyOf(response.clone())).code
+    if (!response.ok) {
+      const answer = await bodyOf(response.clone())
+      entry.code = answer.code
+      storeForgot = answer.error_description?.includes('lost its record') ?? false
+    }
     return response
   } catch (error) {
     entry.status = '–'

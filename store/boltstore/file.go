@@ -109,8 +109,8 @@ func (t tally) encode() []byte {
 // Open opens the blacklist in the file at path. If there is no such file, Open creates it with mode 0600. It
 // reads the whole file, which takes a few seconds for a million records. The caller must close the store.
 //
-// A missing file means an empty blacklist, which revokes nothing. Use [OpenExisting] where the file must already be
-// there, for instance on a volume that may not be mounted.
+// A new file is younger than every session, so all users have to log in again (R20). Use [OpenExisting] where the file
+// must already be there, for instance on a volume that may not be mounted.
 //
 // Open returns an error that names the file if another process has the file open, or if the file is damaged, empty,
 // or not a blacklist of this package.
@@ -121,8 +121,8 @@ func Open(path string) (*Store, error) {
 // OpenExisting is like [Open], but never creates the file. If the file is missing, the error wraps
 // [fs.ErrNotExist].
 //
-// It keeps a deployment whose volume is not mounted from silently starting with an empty blacklist, which would
-// accept every revoked token again.
+// It keeps a deployment whose volume is not mounted from silently starting with an empty blacklist, which would log all
+// users out.
 func OpenExisting(path string) (*Store, error) {
 	return newStore(path).start(false)
 }

@@ -127,7 +127,11 @@ func (r *Rules) decide(t *Token, values [2]string, since int64, arrived time.Tim
 	if t.birth < since {
 		return status{state: tooOld}, nil
 	}
-	if values == [2]string{} && (t.swapInstant() == 0 || since == sinceUnknown) {
+	recorded := t.swapInstant() // the session's cutoff was moved to it, so the record must say so (R21)
+	if since == sinceUnknown {
+		recorded = 0
+	}
+	if values == [2]string{} && recorded == 0 {
 		return status{}, nil
 	}
 	session, err := decodeRecord(values[0])
@@ -142,7 +146,7 @@ func (r *Rules) decide(t *Token, values [2]string, since int64, arrived time.Tim
 	switch {
 	case session.ended() || t.birth < subject.instant:
 		s.state = revoked
-	case session.cutoff < t.swapInstant() && since != sinceUnknown:
+	case session.cutoff < recorded:
 		s.state = forgotten
 	case !t.refreshable() || t.Instant >= session.cutoff:
 		s.state = current // in pair mode a refresh does not affect access tokens
