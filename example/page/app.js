@@ -13,6 +13,7 @@ const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
 const client = createClient({ fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
+let storeForgot = false // whether the last rejected request said so
 let shown = '' // the state that the slow parts of the page were last drawn for
 
 // ---- The session -------------------------------------------------------------------------------------------
@@ -54,8 +55,6 @@ function sessionOver(code) {
   history.end(code === 'token_revoked' && storeForgot ? 'store_forgot' : code)
   render()
 }
-
-let storeForgot = false // whether the last rejected request said so
 
 // ---- Buttons -----------------------------------------------------------------------------------------------
 
