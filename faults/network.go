@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+)
+
+// A network connects hosts, which are addresses in 127.0.0.0/8. Each server on a host is reached through a proxy, which
+// knows the host at the other end from the source address. So the network can be partitioned without any privilege.
+//
+// A partition is like that of a real network: nothing gets through, no connection is closed, and what was sent arrives
+// when the partition ends. One difference remains: a new connection is accepted during the partition, but silent.
+type network struct {
+	prefix string // of the addresses of the hosts
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	state   map[[2]string]linkState // by sender and receiver
+	closed  bool
+}
+
+type linkState uint8
+
+const (
+	linkUp   linkState = iota
+	linkHeld           // what is sent arrives when the link is up again
+	linkCut            // what is sent is lost, and the connections are closed
+)
+
+var networks atomic.Int64
+
+func (l *lab) newNetwork() *network {
+	n := &network{
+		prefix: fmt.Sprintf("127.%d.%d.", 1+os.Getpid()%250, networks.Add(1)%250),
+		state:  map[[2]string]linkState{},
+	}
+	n.changed = sync.NewCond(&n.mu)
+	l.cleanup(func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.closed = true
+		n.changed.Broadcast()
+	})
+	return n
+}
+
+// host returns the address of a host.
+func (n *network) host(i int) string { return n.prefix + strconv.Itoa(i+1) }
+
+// set changes the link from one host to another, in one direction.
+func (n *network) set(from, to int, state linkState) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.state[[2]string{n.host(from), n.host(to)}] = state
+	n.changed.Broadcast()
+}
+
+// isolate sets the links between a host and all others, in both directions.
+func (n *network) isolate(host, hosts int, state linkState) {
+	for other := range hosts {
+		if other != host {
+			n.set(host, other, state)
+			n.set(other, host, state)
+		}
+	}
+}
+
+// pass waits while the link is held. It returns false if the link is cut.
+func (n *network) pass(from, to string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for !n.closed && n.state[[2]string{from, to}] == linkHeld {
+		n.changed.Wait()
+	}
+	return !n.closed && n.state[[2]string{from, to}] == linkUp
+}
+
+// proxy returns a port of a host that leads to another port of the same host.
+func (l *lab) proxy(n *network, host int, announced, port int) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(n.host(host), strconv.Itoa(announced)))
+	l.must(err)
+	l.cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			in, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", net.JoinHostPort(n.host(host), strconv.Itoa(port)))
+			if err != nil {
+				in.Close()
+				continue
+			}
+			from, _, _ := net.SplitHostPort(in.RemoteAddr().String())
+			go n.copy(out, in, from, n.host(host))
+			go n.copy(in, out, n.host(host), from)
+		}
+	}()
+}
+
+// copy forwards what one end sends, and closes the connection when that end has closed it.
+func (n *network) copy(dst, src net.Conn, from, to string) {
+	defer src.Close()
+	defer dst.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		count, err := src.Read(buffer)
+		if !n.pass(from, to) {
+			return
+		}
+		if _, failed := dst.Write(buffer[:count]); err != nil || failed != nil {
+			return
+		}
+	}
+}
