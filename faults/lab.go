@@ -21,8 +21,6 @@ type lab struct {
 	grace    time.Duration
 	load     *load
 	cleanups []func()
-	restored time.Time // the instant of the state that a fault brought back, or zero
-	isolated bool      // server 0 is cut off from the others for some time
 }
 
 // failure is what must panics with: the scenario could not be carried out.
@@ -71,7 +69,6 @@ func (l *lab) until(what string, ok func() bool) {
 
 // begin starts the load on Auths with the given stores, and lets it run before the fault.
 func (l *lab) begin(store func(server int) middleware.Store) {
-	l.load = &load{lab: l, rejected: map[middleware.Code]int{}}
 	l.use(store)
 	l.load.start()
 	l.wait(l.size.before)

@@ -19,24 +19,16 @@ type network struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	state   map[[2]string]linkState // by sender and receiver
+	held    map[[2]string]bool // what the first host sends to the second does not arrive for now
 	closed  bool
 }
-
-type linkState uint8
-
-const (
-	linkUp   linkState = iota
-	linkHeld           // what is sent arrives when the link is up again
-	linkCut            // what is sent is lost, and the connections are closed
-)
 
 var networks atomic.Int64
 
 func (l *lab) newNetwork() *network {
 	n := &network{
 		prefix: fmt.Sprintf("127.%d.%d.", 1+os.Getpid()%250, networks.Add(1)%250),
-		state:  map[[2]string]linkState{},
+		held:   map[[2]string]bool{},
 	}
 	n.changed = sync.NewCond(&n.mu)
 	l.cleanup(func() {
@@ -51,32 +43,30 @@ func (l *lab) newNetwork() *network {
 // host returns the address of a host.
 func (n *network) host(i int) string { return n.prefix + strconv.Itoa(i+1) }
 
-// set changes the link from one host to another, in one direction.
-func (n *network) set(from, to int, state linkState) {
+// hold holds back what one host sends to another, or lets it through.
+func (n *network) hold(from, to int, held bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.state[[2]string{n.host(from), n.host(to)}] = state
+	n.held[[2]string{n.host(from), n.host(to)}] = held
 	n.changed.Broadcast()
 }
 
-// isolate sets the links between a host and all others, in both directions.
-func (n *network) isolate(host, hosts int, state linkState) {
-	for other := range hosts {
-		if other != host {
-			n.set(host, other, state)
-			n.set(other, host, state)
-		}
+// isolate holds back everything between host 0 and the others, or lets it through.
+func (n *network) isolate(held bool) {
+	for other := 1; other < servers; other++ {
+		n.hold(0, other, held)
+		n.hold(other, 0, held)
 	}
 }
 
-// pass waits while the link is held. It returns false if the link is cut.
+// pass waits while the link is held. It returns false at the end of the scenario.
 func (n *network) pass(from, to string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for !n.closed && n.state[[2]string{from, to}] == linkHeld {
+	for !n.closed && n.held[[2]string{from, to}] {
 		n.changed.Wait()
 	}
-	return !n.closed && n.state[[2]string{from, to}] == linkUp
+	return !n.closed
 }
 
 // proxy returns a port of a host that leads to another port of the same host.

@@ -68,11 +68,13 @@ const (
 )
 
 // run plays a scenario. The error says why it could not be carried out.
-func (s scenario) run(ctx context.Context, size size) (r *result, err error) {
+func (s scenario) run(ctx context.Context, size size) (t *tally, err error) {
 	l := &lab{ctx: ctx, size: size, grace: s.grace}
 	if l.grace == 0 {
 		l.grace = middleware.DefaultGrace
 	}
+	l.load = newLoad(l)
+	l.load.name = s.name
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -84,22 +86,38 @@ func (s scenario) run(ctx context.Context, size size) (r *result, err error) {
 	}()
 	defer l.close()
 	s.play(l)
-	return l.load.finish(s.name), nil
+	l.load.end()
+	for server := range servers {
+		l.until("every server works again", func() bool { return l.load.works(server) })
+	}
+	l.load.tryAll()
+	return &l.load.tally, nil
+}
+
+// works reports whether a login and a logout succeed.
+func (l *load) works(server int) bool {
+	return "" == l.step(server, func(ctx context.Context, a *middleware.Auth) error {
+		tokens, err := a.Issue(ctx, middleware.Identity{Subject: "works"})
+		if err != nil {
+			return err
+		}
+		return a.Logout(ctx, tokens.AccessToken)
+	})
 }
 
 // broken returns the promises that were not kept.
-func (s scenario) broken(r *result) (broken []string) {
+func (s scenario) broken(t *tally) (broken []string) {
 	check := func(p promise, count int64, text string) {
 		if s.promises&p != 0 && count > 0 {
 			broken = append(broken, fmt.Sprintf("%s: %d %s", s.name, count, text))
 		}
 	}
-	check(noPass, r.passAgain.Load(), "revoked tokens pass again")
-	check(noPass, r.replacedAgain.Load(), "replaced tokens pass again")
-	check(noPass, r.refreshAgain.Load(), "revoked tokens are refreshed again")
-	check(noPass|noWitness, r.witnesses.Load(), "tokens made by a forgotten refresh pass again")
-	check(noForks, r.forks, "forks")
-	for code, count := range r.rejected {
+	check(noPass, t.endedPass.Load(), "tokens pass again after their logout")
+	check(noPass, t.replacedPass.Load(), "replaced tokens pass again")
+	check(noPass, t.refreshed.Load(), "revoked tokens are refreshed again")
+	check(noWitness, t.witnesses.Load(), "tokens made by a forgotten refresh pass again")
+	check(noForks, t.forks.Load(), "forks")
+	for code, count := range t.rejected {
 		check(noReject, int64(count), "living sessions are rejected: "+string(code))
 	}
 	return broken
@@ -137,7 +155,7 @@ func boltRestore(l *lab) {
 	}
 	l.begin(open)
 	replace(backup, file)
-	l.restored = time.Now()
+	l.load.restored = time.Now()
 	l.wait(2 * time.Second)
 	l.fault(func() { replace(file, backup) })
 }
@@ -163,7 +181,7 @@ func restart(_ *lab, s *server) { s.kill(); s.start() }
 // redisRestore loads the snapshot of two seconds ago.
 func redisRestore(l *lab, s *server) {
 	s.do("SAVE")
-	l.restored = time.Now()
+	l.load.restored = time.Now()
 	l.wait(2 * time.Second)
 	l.load.faultAt = time.Now()
 	restart(l, s)
@@ -207,13 +225,11 @@ func sentinelBehind(wait int) func(*lab) {
 		s := l.sentinelSet(1)
 		l.begin(s.store(l, wait))
 		l.fault(func() {
-			s.set(0, 1, linkHeld)
+			s.hold(0, 1, true)
 			l.wait(1500 * time.Millisecond)
 			s.redis[0].kill()
-			s.isolate(0, hosts, linkCut)
 			l.failedOver(s.redis[1:])
-			s.isolate(0, hosts, linkUp)
-			s.redis[0].start()
+			s.hold(0, 1, false)
 		})
 	}
 }
@@ -223,11 +239,11 @@ func partition(replicas, wait int, settings ...string) func(*lab) {
 	return func(l *lab) {
 		s := l.sentinelSet(replicas, settings...)
 		l.begin(s.store(l, wait))
-		l.isolated = true
+		l.load.isolated = true
 		l.fault(func() {
-			s.isolate(0, hosts, linkHeld)
+			s.isolate(true)
 			l.wait(12 * time.Second)
-			s.isolate(0, hosts, linkUp)
+			s.isolate(false)
 		})
 	}
 }

@@ -13,10 +13,8 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-const (
-	hosts     = servers // each host has an Auth and a Sentinel
-	mastersID = "blacklist"
-)
+// masterSet is the name of the primary and its replicas. Each host has an Auth and a Sentinel as well.
+const masterSet = "blacklist"
 
 // A sentinelSet is a primary on host 0, replicas on the next hosts, and a Sentinel on each of the three hosts.
 type sentinelSet struct {
@@ -41,7 +39,7 @@ func (l *lab) sentinelSet(replicas int, settings ...string) *sentinelSet {
 		s.redis = append(s.redis, redis)
 	}
 	var sentinels []*server
-	for i := range hosts {
+	for i := range servers {
 		sentinels = append(sentinels, l.sentinel(s, i, primary))
 	}
 	for _, redis := range s.redis[1:] {
@@ -49,8 +47,8 @@ func (l *lab) sentinelSet(replicas int, settings ...string) *sentinelSet {
 	}
 	for _, sentinel := range sentinels {
 		l.until("the Sentinels know everything", func() bool {
-			return sentinel.says(fmt.Sprintf("num-slaves\n%d\n", replicas), "SENTINEL", "MASTER", mastersID) &&
-				sentinel.says("OK 3 usable", "SENTINEL", "CKQUORUM", mastersID)
+			return sentinel.says(fmt.Sprintf("num-slaves\n%d\n", replicas), "SENTINEL", "MASTER", masterSet) &&
+				sentinel.says("OK 3 usable", "SENTINEL", "CKQUORUM", masterSet)
 		})
 	}
 	return s
@@ -71,7 +69,7 @@ sentinel announce-port %[4]d
 sentinel monitor %[5]s %[6]s 2
 sentinel down-after-milliseconds %[5]s 2000
 sentinel failover-timeout %[5]s 6000
-`, sentinel.port, sentinel.ip, sentinel.dir, announced, mastersID, primary), 0o600))
+`, sentinel.port, sentinel.ip, sentinel.dir, announced, masterSet, primary), 0o600))
 	sentinel.args = []string{file, "--sentinel"}
 	l.cleanup(sentinel.kill)
 	sentinel.start()
@@ -87,7 +85,7 @@ func (s *sentinelSet) store(l *lab, replicas int) func(host int) middleware.Stor
 		return l.redisStore(rueidis.ClientOption{
 			InitAddress: append([]string{s.sentinels[host]}, s.sentinels...),
 			Dialer:      dialer,
-			Sentinel:    rueidis.SentinelOption{MasterSet: mastersID, Dialer: dialer, TopologyRefreshInterval: 5 * time.Second},
+			Sentinel:    rueidis.SentinelOption{MasterSet: masterSet, Dialer: dialer, TopologyRefreshInterval: 5 * time.Second},
 		}, replicas)
 	}
 }
