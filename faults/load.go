@@ -161,15 +161,15 @@ func (l *load) refresh(s *session) bool {
 	}
 	wait.Wait()
 	next := s.newest()
-	for i, tab := range tabs {
-		if tab.ok && !l.accepted(tab.code) {
+	for _, tab := range tabs {
+		switch {
+		case !tab.ok || tab.code == "" && tab.next.id == s.newest().id: // no answer, or the same token again (R6a)
+		case !l.accepted(tab.code):
 			return false
-		}
-		if tab.ok {
-			next = tab.next
-		}
-		if i == 1 && tabs[0].ok && tab.ok && tabs[0].next.id != tab.next.id {
+		case next.id != s.newest().id && next.id != tab.next.id:
 			l.forks.Add(1)
+		default:
+			next = tab.next
 		}
 	}
 	if next.id != s.newest().id {
