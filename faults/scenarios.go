@@ -96,13 +96,14 @@ func (s scenario) run(ctx context.Context, size size) (t *tally, err error) {
 
 // works reports whether a login and a logout succeed.
 func (l *load) works(server int) bool {
-	return "" == l.step(server, func(ctx context.Context, a *middleware.Auth) error {
+	code := l.step(server, func(ctx context.Context, a *middleware.Auth) error {
 		tokens, err := a.Issue(ctx, middleware.Identity{Subject: "works"})
 		if err != nil {
 			return err
 		}
 		return a.Logout(ctx, tokens.AccessToken)
 	})
+	return code == ""
 }
 
 // broken returns the promises that were not kept.
