@@ -43,6 +43,9 @@ func (l *lab) newNetwork() *network {
 // host returns the address of a host.
 func (n *network) host(i int) string { return n.prefix + strconv.Itoa(i+1) }
 
+// authHost returns the number of the address of an Auth. It is another one than that of the Redis on the same host.
+func authHost(server int) int { return servers + server }
+
 // hold holds back what one host sends to another, or lets it through.
 func (n *network) hold(from, to int, held bool) {
 	n.mu.Lock()
@@ -51,11 +54,15 @@ func (n *network) hold(from, to int, held bool) {
 	n.changed.Broadcast()
 }
 
-// isolate holds back everything between host 0 and the others, or lets it through.
+// isolate holds back everything between host 0, with its Auth, and the others, or lets it through.
 func (n *network) isolate(held bool) {
-	for other := 1; other < servers; other++ {
-		n.hold(0, other, held)
-		n.hold(other, 0, held)
+	for _, here := range []int{0, authHost(0)} {
+		for other := 1; other < servers; other++ {
+			for _, there := range []int{other, authHost(other)} {
+				n.hold(here, there, held)
+				n.hold(there, here, held)
+			}
+		}
 	}
 }
 

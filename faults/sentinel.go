@@ -81,7 +81,7 @@ sentinel failover-timeout %[5]s 6000
 // store returns a store for the Auth on a host.
 func (s *sentinelSet) store(l *lab, replicas int) func(host int) middleware.Store {
 	return func(host int) middleware.Store {
-		dialer := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(s.host(host))}}
+		dialer := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(s.host(authHost(host)))}}
 		return l.redisStore(rueidis.ClientOption{
 			InitAddress: append([]string{s.sentinels[host]}, s.sentinels...),
 			Dialer:      dialer,

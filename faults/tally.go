@@ -57,7 +57,7 @@ func (t *tally) accepted(code middleware.Code) bool {
 	return false
 }
 
-const header = `| event | logouts | refreshes | pass during the fault | … until | pass again | … made by a forgotten refresh | replaced tokens that pass again | refreshed again | forks | live sessions rejected | 503, of all steps | longest outage | last 503 |
+const header = `| event | logouts | refreshes | pass during the fault | … until | pass again | … made by a refresh (since the backup) | replaced tokens that pass again | refreshed again | forks | live sessions rejected | 503, of all steps | longest outage | last 503 |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `
 
