@@ -46,9 +46,9 @@ var scenarios = []scenario{
 
 	{name: "sentinel: kill -9", play: sentinelKill(5 * time.Second), promises: all},
 	{name: "sentinel: kill -9, back at once and empty", play: sentinelKill(0), long: true},
-	{name: "sentinel: kill -9, back at once and empty, min-replicas 1", play: sentinelKill(0, minReplicas, "1"), promises: all, long: true},
-	{name: "sentinel: machine lost, replica 1.5 s behind", play: sentinelBehind(0), long: true},
-	{name: "sentinel: machine lost, replica 1.5 s behind, WAIT 1", play: sentinelBehind(1), promises: noPass | noForks, long: true},
+	{name: "sentinel: kill -9, back at once and empty, min-replicas 1", play: sentinelKill(0, minReplicas, "1"), long: true},
+	{name: "sentinel: machine lost, replicas 1.5 s behind", play: sentinelBehind(0), long: true},
+	{name: "sentinel: machine lost, replicas 1.5 s behind, WAIT 1", play: sentinelBehind(1), promises: noPass | noForks, long: true},
 	{name: "sentinel: partition", play: partition(2, 0), long: true},
 	{name: "sentinel: partition, min-replicas 1, lag 10", play: partition(2, 0, minReplicas, "1"), long: true},
 	{name: "sentinel: partition, min-replicas 1, lag 2", play: partition(2, 0, minReplicas, "1", maxLag, "2"), long: true},
@@ -220,17 +220,19 @@ func sentinelKill(back time.Duration, settings ...string) func(*lab) {
 	}
 }
 
-// sentinelBehind loses the machine of the primary, and what its only replica has not received.
+// sentinelBehind loses the machine of the primary, and what its replicas have not received.
 func sentinelBehind(wait int) func(*lab) {
 	return func(l *lab) {
-		s := l.sentinelSet(1)
+		s := l.sentinelSet(2)
 		l.begin(s.store(l, wait))
 		l.fault(func() {
 			s.hold(0, 1, true)
+			s.hold(0, 2, true)
 			l.wait(1500 * time.Millisecond)
 			s.redis[0].kill()
 			l.failedOver(s.redis[1:])
 			s.hold(0, 1, false)
+			s.hold(0, 2, false)
 		})
 	}
 }
