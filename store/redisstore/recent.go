@@ -33,7 +33,7 @@ type recentShard struct {
 }
 
 type recentAnswer struct {
-	value  string
+	answer
 	known  bool      // if false, only barred counts
 	asked  time.Time // when the question was sent
 	asking bool      // a caller is already refreshing the answer
@@ -55,27 +55,27 @@ func (r *recent) fresh(asked, now time.Time) bool {
 	return wall >= 0 && wall <= r.staleness && now.Sub(asked) <= r.staleness
 }
 
-// get returns the value of the key and whether it is known. In the last quarter of the life of an answer, get reports it
+// get returns the answer for the key and whether it is known. In the last quarter of the life of an answer, get reports it
 // as unknown to the first caller, who will ask Redis again. Otherwise all callers would ask at the same time when the
 // answer has become too old.
-func (r *recent) get(key string, now time.Time) (string, bool) {
+func (r *recent) get(key string, now time.Time) (answer, bool) {
 	s := r.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.find(key)
 	if !a.known || !r.fresh(a.asked, now) {
-		return "", false
+		return answer{}, false
 	}
 	if !a.asking && now.Sub(a.asked) > r.staleness/4*3 {
 		a.asking = true
 		s.put(key, a, r.staleness)
-		return "", false
+		return answer{}, false
 	}
-	return a.value, true
+	return a.answer, true
 }
 
 // learn stores an answer of Redis, unless this process has swapped the key since the question was sent. The swap is newer.
-func (r *recent) learn(key, value string, asked time.Time) {
+func (r *recent) learn(key string, a answer, asked time.Time) {
 	s := r.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,29 +84,28 @@ func (r *recent) learn(key, value string, asked time.Time) {
 		return
 	}
 	// Keep the bar: a reply from before the swap may still be in flight.
-	s.put(key, recentAnswer{value: value, known: true, asked: asked, barred: barred}, r.staleness)
+	s.put(key, recentAnswer{answer: a, known: true, asked: asked, barred: barred}, r.staleness)
 }
 
-// swapped stores the value that a swap of this process has set.
+// swapped stores the value that a swap of this process has set, and bars the answers to earlier questions. A swap does not
+// read the since, so the answer is known only if there was one before, and keeps its since and its age. If two swaps of this
+// process overlap, it is unknown which one Redis made last, so neither value is kept.
 func (r *recent) swapped(key, value string, asked time.Time) {
-	r.settle(key, recentAnswer{value: value, known: true, asked: asked, barred: time.Now()})
-}
-
-// forget makes the next get of the key ask Redis.
-func (r *recent) forget(key string) {
-	r.settle(key, recentAnswer{barred: time.Now()})
-}
-
-// settle stores an answer and bars the answers to earlier questions. If two swaps of this process overlap, it is unknown
-// which one Redis made last, so neither value is kept.
-func (r *recent) settle(key string, a recentAnswer) {
 	s := r.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.asked.Before(s.barred) || a.asked.Before(s.find(key).barred) {
-		a.known = false
-	}
+	a := s.find(key)
+	a.known = a.known && !asked.Before(s.barred) && !asked.Before(a.barred)
+	a.value, a.barred, a.asking = value, time.Now(), false
 	s.put(key, a, r.staleness)
+}
+
+// forget makes the next get of the key ask Redis, and bars the answers to earlier questions.
+func (r *recent) forget(key string) {
+	s := r.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(key, recentAnswer{barred: time.Now()}, r.staleness)
 }
 
 func (s *recentShard) find(key string) recentAnswer {

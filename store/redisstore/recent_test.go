@@ -10,7 +10,7 @@ import (
 func TestRecentIsBounded(t *testing.T) {
 	r := newRecent(time.Hour)
 	for i := range 4 * recentShards * recentRecords {
-		r.learn(strconv.Itoa(i), "value", time.Now())
+		r.learn(strconv.Itoa(i), answer{value: "value"}, time.Now())
 	}
 	n := 0
 	for i := range r.shards {
@@ -24,10 +24,12 @@ func TestRecentIsBounded(t *testing.T) {
 func TestRecent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRecent(time.Second)
+		since := time.UnixMicro(1)
+		learn := func(value string, asked time.Time) { r.learn("key", answer{value, since}, asked) }
 		want := func(value string, known bool) {
 			t.Helper()
-			if got, ok := r.get("key", time.Now()); got != value || ok != known {
-				t.Errorf("get = %q, %v, want %q, %v", got, ok, value, known)
+			if got, ok := r.get("key", time.Now()); got.value != value || ok != known || known && !got.since.Equal(since) {
+				t.Errorf("get = %v, %v, want %q, %v since %v", got, ok, value, known, since)
 			}
 		}
 		pass := func(d time.Duration) time.Time {
@@ -37,7 +39,7 @@ func TestRecent(t *testing.T) {
 		want("", false)
 		asked := time.Now()
 		pass(500 * time.Millisecond)
-		r.learn("key", "1", asked)
+		learn("1", asked)
 		want("1", true)
 		pass(500 * time.Millisecond)
 		want("", false) // the first caller must ask again
@@ -49,36 +51,62 @@ func TestRecent(t *testing.T) {
 		asked = pass(time.Millisecond)
 		pass(time.Millisecond)
 		r.swapped("key", "2", asked)
+		want("", false)   // the since is unknown
+		learn("1", early) // asked before the swap
+		want("", false)
+		learn("1", asked.Add(time.Microsecond)) // asked before the answer to the swap
+		want("", false)
+		learn("2", pass(time.Millisecond))
 		want("2", true)
-		r.learn("key", "1", early) // asked before the swap
-		want("2", true)
-		r.learn("key", "1", asked.Add(time.Microsecond)) // asked before the answer to the swap
-		want("2", true)
-		r.learn("key", "3", pass(time.Millisecond)) // asked later: another process has swapped
+		asked = pass(time.Millisecond)
+		r.swapped("key", "3", pass(time.Millisecond))
 		want("3", true)
-		r.learn("key", "1", early) // was still in flight
+		learn("2", asked) // was still in flight
 		want("3", true)
+		learn("4", pass(time.Millisecond)) // asked later: another process has swapped
+		want("4", true)
+		learn("2", asked) // still in flight
+		want("4", true)
 
 		asked = pass(time.Millisecond)
 		pass(time.Millisecond)
 		r.forget("key")
 		want("", false)
-		r.learn("key", "3", asked)
+		learn("4", asked)
 		want("", false)
-		r.swapped("key", "4", asked) // overlaps another swap: it is unknown which one was made last
-		want("", false)
-		r.learn("key", "5", pass(time.Millisecond))
+		learn("5", pass(time.Millisecond))
 		want("5", true)
+		r.swapped("key", "6", asked) // overlaps another swap: it is unknown which one was made last
+		want("", false)
+		learn("7", pass(time.Millisecond))
+		want("7", true)
 
 		// A bar stays in force when its record is dropped because the shard is full.
 		asked = pass(time.Millisecond)
 		pass(time.Millisecond)
 		r.forget("key")
 		for i := range 4 * recentShards * recentRecords {
-			r.learn(strconv.Itoa(i), "", time.Now())
+			r.learn(strconv.Itoa(i), answer{}, time.Now())
 		}
-		r.learn("key", "old", asked)
+		learn("old", asked)
 		want("", false)
+	})
+}
+
+// TestRecentSinceAges swaps a key again and again. The since of its answer gets no younger by that.
+func TestRecentSinceAges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const staleness = time.Second
+		r := newRecent(staleness)
+		learned := time.Now()
+		r.learn("key", answer{"", time.UnixMicro(1)}, learned)
+		for i := range 20 {
+			<-time.After(100 * time.Millisecond)
+			r.swapped("key", strconv.Itoa(i), time.Now())
+			if _, known := r.get("key", time.Now()); known && time.Since(learned) > staleness {
+				t.Fatalf("the since was read %v ago and is still used, with a MaxStaleness of %v", time.Since(learned), staleness)
+			}
+		}
 	})
 }
 
@@ -87,7 +115,7 @@ func TestRecent(t *testing.T) {
 func TestRecentDistrustsClocks(t *testing.T) {
 	r := newRecent(time.Minute)
 	now := time.Now()
-	r.learn("key", "value", now)
+	r.learn("key", answer{value: "value"}, now)
 	for jump, want := range map[time.Duration]bool{0: true, 40 * time.Second: true, 2 * time.Minute: false, -time.Second: false} {
 		if _, ok := r.get("key", now.Round(0).Add(jump)); ok != want {
 			t.Errorf("with the time of day off by %v, known = %v, want %v", jump, ok, want)

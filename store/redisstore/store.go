@@ -31,7 +31,6 @@ package redisstore
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -45,8 +44,6 @@ import (
 )
 
 const (
-	defaultPrefix = "ginrefresh:"
-
 	// defaultPatience limits a call whose context has no deadline.
 	defaultPatience = 5 * time.Second
 
@@ -96,8 +93,9 @@ var errTooLate = fmt.Errorf("the swap reached Redis after its deadline and was n
 type Options struct {
 	_ [0]func() // no unkeyed literals
 
-	// Prefix starts the name of every key in Redis. The default is "ginrefresh:". The rest of the name is the key in
-	// base64url, so user input cannot affect the syntax of names. Two applications on one Redis need two prefixes.
+	// Prefix starts the name of every key in Redis. The default is "ginrefresh:". The rest of the name is a hash tag and
+	// the key in base64url, so user input cannot affect the syntax of names. Two applications on one Redis need two
+	// prefixes. A prefix must not contain braces, because Redis would take them for the hash tag.
 	Prefix string
 
 	// MaxStaleness is how long this process may reuse an answer of Redis, counted from before the question was sent.
@@ -113,12 +111,13 @@ type Options struct {
 
 // Store is a blacklist in Redis. Use [New] to get one. A Store is safe for concurrent use.
 type Store struct {
-	client   rueidis.Client
-	prefix   string
-	patience time.Duration
-	slots    chan struct{}           // limits the calls in flight
-	recent   *recent                 // nil if MaxStaleness is 0
-	clock    atomic.Pointer[reading] // the latest reading of the clock of Redis, nil at first
+	client       rueidis.Client
+	names        *names
+	patience     time.Duration
+	slots        chan struct{}           // limits the calls in flight
+	recent       *recent                 // nil if MaxStaleness is 0
+	clock        atomic.Pointer[reading] // the latest reading of the clock of Redis, nil at first
+	makingOthers atomic.Bool             // makeOthers is at work
 }
 
 // New returns the blacklist under the prefix of opts on the server of the client. The caller must close the client after
@@ -132,27 +131,26 @@ func New(client rueidis.Client, opts Options) (*Store, error) {
 	if opts.MaxStaleness < 0 {
 		mistakes = append(mistakes, fmt.Errorf("redisstore: MaxStaleness is negative: %v", opts.MaxStaleness))
 	}
+	names, err := newNames(opts.Prefix)
+	if err != nil {
+		mistakes = append(mistakes, err)
+	}
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	s := &Store{client: client, prefix: opts.Prefix, patience: defaultPatience, slots: make(chan struct{}, inFlight)}
-	if s.prefix == "" {
-		s.prefix = defaultPrefix
-	}
+	s := &Store{client: client, names: names, patience: defaultPatience, slots: make(chan struct{}, inFlight)}
 	if opts.MaxStaleness > 0 {
 		s.recent = newRecent(opts.MaxStaleness)
 	}
 	return s, nil
 }
 
-// name returns the name of the key in Redis.
-func (s *Store) name(key string) string {
-	return s.prefix + base64.RawURLEncoding.EncodeToString([]byte(key))
-}
-
-// Get returns the values of the keys in order, "" for a key that is absent or expired. It takes one round trip, or none
-// if all keys have been read within MaxStaleness. It returns an error if Redis does, or if Redis does not answer before
-// the end of ctx. If ctx has no deadline, Get waits for five seconds at most.
+// Get returns the values of the keys in order, "" for a key that is absent or expired, and the instant since which the
+// blacklist has forgotten nothing about them (R20). The instant is a record in Redis that is lost together with the
+// blacklist. If it is missing, Get makes it anew, a second ahead of the clock. Without keys Get returns the zero time.
+//
+// Get takes one round trip, or none if all keys have been read within MaxStaleness. It returns an error if Redis does, or if
+// Redis does not answer before the end of ctx. If ctx has no deadline, Get waits for five seconds at most.
 //
 // Only a primary answers. Get uses GETEX, which Redis counts as a write, so a server that accepts no writes refuses it: a
 // replica, even if the SendToReplicas of the client selects it, or a primary that has lost too many replicas or cannot
@@ -162,51 +160,38 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, time.Time, e
 		return nil, time.Time{}, err
 	}
 	values := make([]string, len(keys))
-	missing := s.lookUp(keys, values)
+	missing, since := s.lookUp(keys, values)
 	if len(missing) == 0 {
-		return values, time.Time{}, nil
+		return values, since, nil
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	names := make([]string, len(missing))
+	unknown := make([]string, len(missing))
 	for i, k := range missing {
-		names[i] = s.name(keys[k])
+		unknown[i] = keys[k]
 	}
 	asked := time.Now()
-	found, err := s.read(ctx, names)
+	answers, err := s.read(ctx, unknown)
 	for tries := 1; err != nil && tries < attempts && unanswered(ctx, err, tries); tries++ {
 		asked = time.Now()
-		found, err = s.read(ctx, names)
+		answers, err = s.read(ctx, unknown)
 	}
 	if err != nil {
 		return nil, time.Time{}, wrap(ctx, err)
 	}
 	for i, k := range missing {
-		values[k] = found[i]
+		values[k] = answers[i].value
+		since = later(since, answers[i].since)
 		if s.recent != nil {
-			s.recent.learn(keys[k], found[i], asked)
+			s.recent.learn(keys[k], answers[i], asked)
 		}
 	}
-	return values, time.Time{}, nil
+	return values, since, nil
 }
 
-// read gets the values of the named keys from Redis, in one round trip.
-func (s *Store) read(ctx context.Context, names []string) ([]string, error) {
-	return await(ctx, s.slots, func(ctx context.Context) ([]string, error) {
-		commands := make(rueidis.Commands, len(names))
-		for i, name := range names {
-			commands[i] = s.client.B().Getex().Key(name).Build()
-		}
-		values := make([]string, len(names))
-		for i, reply := range s.client.DoMulti(ctx, commands...) {
-			value, err := reply.ToString()
-			if err != nil && !rueidis.IsRedisNil(err) {
-				return nil, err
-			}
-			values[i] = value
-		}
-		return values, nil
-	})
+// read asks Redis for the keys.
+func (s *Store) read(ctx context.Context, keys []string) ([]answer, error) {
+	return await(ctx, s.slots, func(ctx context.Context) ([]answer, error) { return s.ask(ctx, keys) })
 }
 
 // unanswered waits before the next try of a read, and reports whether to try again. It returns false if Redis has answered
@@ -254,19 +239,27 @@ func await[T any](ctx context.Context, slots chan struct{}, f func(context.Conte
 	}
 }
 
-// lookUp sets the values that are known from recent answers, and returns the indexes of the others.
-func (s *Store) lookUp(keys, values []string) (missing []int) {
+// lookUp sets the values that are known from recent answers, and returns the indexes of the others and the latest since of
+// the known ones.
+func (s *Store) lookUp(keys, values []string) (missing []int, since time.Time) {
 	now := time.Now()
 	for i, key := range keys {
 		if s.recent != nil {
-			if value, ok := s.recent.get(key, now); ok {
-				values[i] = value
+			if a, ok := s.recent.get(key, now); ok {
+				values[i], since = a.value, later(since, a.since)
 				continue
 			}
 		}
 		missing = append(missing, i)
 	}
-	return missing
+	return missing, since
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and reports
@@ -285,7 +278,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	name := s.name(key)
+	name := s.names.of(key)
 	asked := time.Now()
 	expiry := milliseconds(expires, asked)
 	verdict, clock, err := s.swap(ctx, name, old, new, expiry, s.clock.Load())

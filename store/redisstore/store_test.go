@@ -120,7 +120,7 @@ func TestStore(t *testing.T) {
 		{name: "single with client-side cache", addresses: []string{single.Addr()}, client: func(o *rueidis.ClientOption) { o.DisableCache = false }},
 		{name: "single RESP2", addresses: []string{single.Addr()}, client: resp2},
 		{name: "single with MaxStaleness", addresses: []string{single.Addr()}, opts: redisstore.Options{MaxStaleness: 50 * time.Millisecond}},
-		{name: "prefix", addresses: []string{single.Addr()}, opts: redisstore.Options{Prefix: "{app} *?"}},
+		{name: "prefix", addresses: []string{single.Addr()}, opts: redisstore.Options{Prefix: "[app] *?"}},
 		{name: "cluster", addresses: cluster},
 		{name: "cluster RESP2", addresses: cluster[:1], client: resp2},
 		{name: "cluster with SendToReplicas", addresses: cluster, client: func(o *rueidis.ClientOption) {
@@ -140,9 +140,11 @@ func TestStore(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
-	_, err := redisstore.New(nil, redisstore.Options{MaxStaleness: -1})
-	if err == nil || !strings.Contains(err.Error(), "nil") || !strings.Contains(err.Error(), "MaxStaleness") {
-		t.Errorf("New with two mistakes returns %v, want an error that lists both", err)
+	_, err := redisstore.New(nil, redisstore.Options{MaxStaleness: -1, Prefix: "{app}"})
+	for _, mistake := range []string{"nil", "MaxStaleness", "Prefix"} {
+		if err == nil || !strings.Contains(err.Error(), mistake) {
+			t.Errorf("New with three mistakes returns %v, want an error that lists all of them", err)
+		}
 	}
 }
 
@@ -159,8 +161,8 @@ func TestNames(t *testing.T) {
 	}
 	for _, name := range names {
 		prefix, rest, _ := strings.Cut(name, ":")
-		if prefix != "ginrefresh" && prefix != "other" || rest != "e3VzZXJ9DQoq" {
-			t.Errorf("Redis has the key %q, want a prefix and base64url", name)
+		if prefix != "ginrefresh" && prefix != "other" || rest != "{3ec}e3VzZXJ9DQoq" {
+			t.Errorf("Redis has the key %q, want a prefix, a hash tag and base64url", name)
 		}
 	}
 }
@@ -197,11 +199,11 @@ func TestExpiryInRedis(t *testing.T) {
 			if done, err := s.CompareAndSwap(within(t, 5*time.Second), "key", old, "new", test.expires); !done || err != nil {
 				t.Fatalf("%s: CompareAndSwap = %v, %v", test.name, done, err)
 			}
-			got, err := client.Do(within(t, 5*time.Second), client.B().Pexpiretime().Key("ginrefresh:a2V5").Build()).AsInt64()
+			got, err := client.Do(within(t, 5*time.Second), client.B().Pexpiretime().Key("ginrefresh:{3a9}a2V5").Build()).AsInt64()
 			if err != nil || got != test.want {
 				t.Errorf("%s, from %q: the key expires at %d, %v, want %d", test.name, old, got, err, test.want)
 			}
-			if err := client.Do(within(t, 5*time.Second), client.B().Del().Key("ginrefresh:a2V5").Build()).Error(); err != nil {
+			if err := client.Do(within(t, 5*time.Second), client.B().Del().Key("ginrefresh:{3a9}a2V5").Build()).Error(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -286,8 +288,8 @@ func TestStalenessWhileFrozen(t *testing.T) {
 	server := redistest.Start(t)
 	s := connect(t, server, redisstore.Options{MaxStaleness: staleness})
 	mustSwap(t, s, "revoked", "", "1")
-	if got := mustGet(t, s, "not revoked"); got != "" {
-		t.Fatal(got)
+	if revoked, not := mustGet(t, s, "revoked"), mustGet(t, s, "not revoked"); revoked != "1" || not != "" {
+		t.Fatal(revoked, not)
 	}
 	answered := time.Now()
 	server.Freeze()
@@ -344,8 +346,10 @@ func TestLostSwapAsksAgain(t *testing.T) {
 	here := connect(t, server, redisstore.Options{MaxStaleness: time.Hour})
 	there := connect(t, server, redisstore.Options{MaxStaleness: time.Hour})
 	mustSwap(t, here, "key", "", "1")
-	if got := mustGet(t, there, "key"); got != "1" {
-		t.Fatal(got)
+	for _, s := range []*redisstore.Store{here, there} {
+		if got := mustGet(t, s, "key"); got != "1" {
+			t.Fatal(got)
+		}
 	}
 	mustSwap(t, there, "key", "1", "2")
 	if got := mustGet(t, here, "key"); got != "1" {

@@ -1,0 +1,51 @@
+package redisstore
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+)
+
+const (
+	defaultPrefix = "ginrefresh:"
+
+	// shards is the number of parts of the blacklist, each of which has its own since. All records of a shard are in one slot
+	// of a Cluster. The slots of the hash tags {000} to {3ff} all differ, and each of 50 primaries has 17 to 23 of them.
+	shards = 1024
+)
+
+// names makes the names of the keys in Redis: the prefix, the hash tag of the key's shard, and the key in base64url.
+type names struct {
+	tagged [shards]string // the prefix and the hash tag of each shard
+}
+
+// newNames returns the names with the given prefix. A brace in the prefix could take the place of the hash tags.
+func newNames(prefix string) (*names, error) {
+	if prefix == "" {
+		prefix = defaultPrefix
+	}
+	if strings.ContainsAny(prefix, "{}") {
+		return nil, errors.New("redisstore: Prefix has a brace: Redis would take it for a hash tag")
+	}
+	n := new(names)
+	for shard := range n.tagged {
+		n.tagged[shard] = fmt.Sprintf("%s{%03x}", prefix, shard)
+	}
+	return n, nil
+}
+
+// shardOf returns the shard of the key. Every process and every later version must agree on it.
+func shardOf(key string) int {
+	return int(crc32.ChecksumIEEE([]byte(key)) % shards)
+}
+
+func (n *names) of(key string) string {
+	return n.tagged[shardOf(key)] + base64.RawURLEncoding.EncodeToString([]byte(key))
+}
+
+// since returns the name of the shard's since. It differs from the names of all keys, because base64url has no colon.
+func (n *names) since(shard int) string {
+	return n.tagged[shard] + ":since"
+}
