@@ -13,3 +13,9 @@ func (s *Store) SetPatience(d time.Duration) (previous time.Duration) {
 	previous, s.patience = s.patience, d
 	return previous
 }
+
+// Shards is the number of shards.
+const Shards = shards
+
+// ShardOf returns the shard of the key.
+var ShardOf = shardOf
