@@ -33,8 +33,11 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.testlogfile", ""); err != nil {
 		panic(err)
 	}
-	// The cluster client of rueidis waits five seconds before it closes connections that it no longer needs.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
+	// The cluster client of rueidis waits five seconds before it closes connections that it no longer needs, and up to a second
+	// before it reads the topology again.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
 }
 
 // rounds returns full if GINREFRESH_FULL is set, as in the gate, and else short.

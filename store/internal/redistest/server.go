@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -25,6 +26,7 @@ type Server struct {
 	dir  string
 	port int
 	args []string
+	file string // its configuration file, "" for none
 
 	mu      sync.Mutex
 	command *exec.Cmd
@@ -37,13 +39,18 @@ type Server struct {
 // environment variable CI is set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return start(t, "", args...)
+}
+
+func start(t testing.TB, file string, args ...string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal("redis-server is not installed, but CI requires it")
 		}
 		t.Skip("redis-server is not installed")
 	}
-	s := &Server{t: t, dir: t.TempDir(), port: freePort(t), args: args}
+	s := &Server{t: t, dir: t.TempDir(), port: freePort(t), args: args, file: file}
 	t.Cleanup(s.Kill)
 	s.Restart()
 	return s
@@ -84,10 +91,14 @@ func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 func (s *Server) Restart() {
 	s.t.Helper()
 	log := new(bytes.Buffer)
-	command := exec.Command("redis-server", append([]string{
+	args := append([]string{
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no",
-		"--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0",
-	}, s.args...)...)
+		"--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
+	}, s.args...)
+	if s.file != "" {
+		args = append([]string{s.file}, args...)
+	}
+	command := exec.Command("redis-server", args...)
 	command.Stdout, command.Stderr = log, log
 	if err := command.Start(); err != nil {
 		s.t.Fatal(err)
@@ -148,7 +159,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// Do sends a command on a new connection and returns the first line of the reply.
+// Do sends a command on a new connection and returns the reply: its first line, or the content of a bulk string.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
 	reply, err := s.ask(args...)
@@ -173,34 +184,18 @@ func (s *Server) ask(args ...string) (string, error) {
 	if _, err := conn.Write([]byte(request.String())); err != nil {
 		return "", err
 	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	return strings.TrimSpace(line), err
-}
-
-// StartCluster starts a cluster of n primaries without replicas, and returns a function that waits until it serves all
-// slots. A new node refuses commands for two seconds, in which a test can do something else.
-func StartCluster(t testing.TB, n int) (servers []*Server, wait func()) {
-	t.Helper()
-	const slots = 16384
-	servers = make([]*Server, n)
-	for i := range servers {
-		servers[i] = Start(t, "--cluster-enabled", "yes")
-	}
-	for i, s := range servers {
-		s.mustDo("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(i*slots/n), strconv.Itoa((i+1)*slots/n-1))
-		s.mustDo("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
-	}
-	for _, s := range servers[1:] {
-		s.mustDo("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(servers[0].port))
-	}
-	return servers, func() {
-		t.Helper()
-		for _, s := range servers {
-			s.until("the cluster is incomplete", func() bool {
-				return s.clusterSays("cluster_state:ok") && s.clusterSays(fmt.Sprintf("cluster_known_nodes:%d", n))
-			})
+	reply := bufio.NewReader(conn)
+	line, err := reply.ReadString('\n')
+	line = strings.TrimSpace(line)
+	if size, ok := strings.CutPrefix(line, "$"); ok && err == nil {
+		n, err := strconv.Atoi(size)
+		content := make([]byte, max(n, 0))
+		if err == nil {
+			_, err = io.ReadFull(reply, content)
 		}
+		return string(content), err
 	}
+	return line, err
 }
 
 func (s *Server) mustDo(args ...string) {
@@ -210,26 +205,8 @@ func (s *Server) mustDo(args ...string) {
 	}
 }
 
-// clusterSays reports whether the server's CLUSTER INFO has the line.
-func (s *Server) clusterSays(what string) bool {
-	conn, err := net.DialTimeout("tcp", s.Addr(), time.Second)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := conn.Write([]byte("CLUSTER INFO\r\n")); err != nil {
-		return false
-	}
-	reply := bufio.NewScanner(conn)
-	for reply.Scan() {
-		line := strings.TrimSpace(reply.Text())
-		if line == what {
-			return true
-		}
-		if strings.HasPrefix(line, "total_cluster_links_buffer_limit_exceeded") || strings.HasPrefix(line, "-") {
-			return false
-		}
-	}
-	return false
+// says reports whether the reply to a command, such as INFO, has the line.
+func (s *Server) says(line string, command ...string) bool {
+	reply, err := s.ask(command...)
+	return err == nil && strings.Contains("\n"+reply, "\n"+line+"\r")
 }
