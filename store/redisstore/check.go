@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -16,123 +15,156 @@ import (
 // because some hosts forbid CONFIG.
 var ErrUnchecked = errors.New("redisstore: not every setting could be checked")
 
-// Check returns an error that lists every setting with which the server, or a primary of the cluster, would lose
-// revocations: an eviction policy, no persistence, a failed last write, the role of a replica, or a version that lacks a
-// required command. Call it when the process starts, and from a health check if you like.
+// ErrAdvice is wrapped by the error of [Store.Check] if the check found no problem, but settings with which the store would
+// be unavailable for longer than necessary after a failover.
+var ErrAdvice = errors.New("redisstore: no setting loses revocations, but a failover would be disruptive")
+
+// maxAhead is how far a since may be in the future. It is made a second ahead of the clock.
+const maxAhead = 30 * time.Second
+
+// Check returns an error that lists every problem of the server, or of the primaries of the cluster:
 //
-// If the error wraps [ErrUnchecked], no problem was found. Otherwise do not serve requests until the settings are
-// corrected. An error of nil does not mean that Redis cannot lose any revocation: see the package documentation about
-// appendfsync and failovers.
+//   - Settings that lose revocations: an eviction policy, no persistence, a failed last write, the role of a replica, and
+//     replicas without a min-replicas-to-write that a partition makes effective within three seconds.
+//   - Causes of failing calls: a version or a user without a required command, and fewer replicas than min-replicas-to-write
+//     or Options.Replicas require.
+//   - A since that is more than 30 s in the future, so that sessions are rejected until then.
+//
+// Call it when the process starts, and from a health check if you like. Check makes every since that is missing.
+//
+// If the error wraps [ErrUnchecked] or [ErrAdvice], there is no such problem: log it. Otherwise do not serve requests until
+// the problems are solved. An error of nil does not mean that Redis cannot lose any revocation: see the package documentation
+// about appendfsync and failovers.
 func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	var wrong, unchecked []error
+	all := s.checkServers(ctx)
+	sinces, err := await(ctx, s.slots, func(ctx context.Context) ([]time.Time, error) {
+		if err := s.tryCommands(ctx); err != nil {
+			return nil, err
+		}
+		return s.allSinces(ctx)
+	})
+	if err != nil {
+		all.isWrong("%w", err)
+	}
+	s.checkSinces(sinces, &all)
+	return all.err()
+}
+
+// checkServers inspects the server, or the primaries of the cluster.
+func (s *Store) checkServers(ctx context.Context) (all report) {
 	nodes := s.client.Nodes()
+	reports := map[string]report{}
 	primaries := 0
-	for _, address := range slices.Sorted(maps.Keys(nodes)) {
-		report := inspect(ctx, nodes[address])
-		if report.replica && s.client.Mode() == rueidis.ClientModeCluster {
-			continue // its primary is checked as well
-		}
-		primaries++
-		for _, text := range report.wrong {
-			wrong = append(wrong, fmt.Errorf("redisstore: %s: %w", address, text))
-		}
-		for _, text := range report.unchecked {
-			unchecked = append(unchecked, fmt.Errorf("redisstore: %s: %w", address, text))
+	for address, node := range nodes {
+		r := s.inspect(ctx, node)
+		reports[address] = r
+		if !r.replica {
+			primaries++
 		}
 	}
-	if primaries == 0 {
-		wrong = append(wrong, errors.New("redisstore: the client knows no primary"))
+	for _, address := range slices.Sorted(maps.Keys(reports)) {
+		if r := reports[address]; !r.replica || primaries == 0 { // otherwise its primary is checked as well
+			all.add(address, r)
+		}
 	}
-	switch {
-	case len(wrong) > 0:
-		return errors.Join(append(wrong, unchecked...)...)
-	case len(unchecked) > 0:
-		return errors.Join(append([]error{ErrUnchecked}, unchecked...)...)
+	if len(nodes) == 0 {
+		all.isWrong("the client knows no server")
+	}
+	return all
+}
+
+// checkSinces looks for sinces in the future.
+func (s *Store) checkSinces(sinces []time.Time, r *report) {
+	for shard, since := range sinces {
+		if ahead := time.Until(since); ahead > maxAhead {
+			r.isWrong("the record %s is %v in the future, and sessions are rejected until then: "+
+				"correct the clocks of Redis and of this machine, and delete all records %s",
+				s.names.since(shard), ahead.Round(time.Second), s.names.sincePattern())
+			return
+		}
+	}
+}
+
+// tryScript runs the commands of the scripts of this package and changes nothing.
+var tryScript = rueidis.NewLuaScriptNoSha(`
+redis.call('TIME')
+redis.call('GETEX', KEYS[1])
+redis.call('SET', KEYS[1], '1', 'PX', '1')
+redis.call('DEL', KEYS[1])
+return redis.status_reply('OK')`)
+
+// tryCommands runs the commands that the store needs. In a Cluster of usual size each primary gets some of them.
+func (s *Store) tryCommands(ctx context.Context) error {
+	if _, err := s.ask(ctx, []string{"", "a key"}); err != nil {
+		return fmt.Errorf("a read fails, which needs GETEX and MGET: %w", err)
+	}
+	var calls []rueidis.LuaExec
+	for shard := 0; shard < shards; shard += 16 {
+		calls = append(calls, rueidis.LuaExec{Keys: []string{s.names.try(shard)}})
+	}
+	for _, reply := range tryScript.ExecMulti(ctx, s.client, calls...) {
+		if err := reply.Error(); err != nil {
+			return fmt.Errorf("a script fails, which needs EVAL, GETEX, SET, DEL and TIME: %w", err)
+		}
+	}
+	if s.replicas == 0 {
+		return nil
+	}
+	b := s.client.B()
+	commands := rueidis.Commands{b.Wait().Numreplicas(0).Timeout(1).Build(), b.Time().Build()}
+	for _, reply := range s.client.DoMulti(ctx, commands...) {
+		if err := reply.Error(); err != nil {
+			return fmt.Errorf("Options.Replicas is set, which needs WAIT and TIME: %w", err)
+		}
 	}
 	return nil
 }
 
-// A report is the result of checking one server.
+// A report is the result of checking one server, or all of them.
 type report struct {
-	replica          bool
-	wrong, unchecked []error
+	replica   bool
+	wrong     []error // loses revocations, or makes calls fail
+	advice    []error
+	unchecked []error
 }
 
 func (r *report) isWrong(format string, args ...any) {
 	r.wrong = append(r.wrong, fmt.Errorf(format, args...))
 }
 
-// inspect checks one server.
-func inspect(ctx context.Context, node rueidis.Client) report {
-	var r report
-	text, err := node.Do(ctx, node.B().Info().Build()).ToString()
-	if reply, ok := rueidis.IsRedisErr(err); ok {
-		r.unchecked = append(r.unchecked, fmt.Errorf("INFO: %w", reply))
-		return r
-	}
-	if err != nil {
-		r.isWrong("INFO: %w", err)
-		return r
-	}
-	info := parse(text)
-	if version := info["redis_version"]; version != "" && tooOld(version) {
-		r.isWrong("version %s is too old: use Redis 6.2 or later", version)
-	}
-	if info["role"] == "slave" {
-		r.replica = true
-		r.isWrong("it is a replica: connect to its primary, %s:%s", info["master_host"], info["master_port"])
-	}
-	if limit := info["maxmemory"]; limit != "0" && limit != "" && info["maxmemory_policy"] != "noeviction" {
-		r.isWrong("maxmemory-policy is %s, which may evict a revocation: set noeviction", info["maxmemory_policy"])
-	}
-	inspectPersistence(ctx, node, info, &r)
-	return r
+func (r *report) advise(format string, args ...any) {
+	r.advice = append(r.advice, fmt.Errorf(format, args...))
 }
 
-// inspectPersistence checks that the server writes its records to disk.
-func inspectPersistence(ctx context.Context, node rueidis.Client, info map[string]string, r *report) {
-	if info["aof_enabled"] == "1" {
-		if info["aof_last_write_status"] == "err" {
-			r.isWrong("the last write to the append-only file failed")
-		}
-		return
-	}
-	config, err := node.Do(ctx, node.B().ConfigGet().Parameter("save").Build()).AsStrMap()
-	if reply, ok := rueidis.IsRedisErr(err); ok {
-		r.unchecked = append(r.unchecked, fmt.Errorf("appendonly is off, and the setting for snapshots cannot be read: CONFIG GET: %w", reply))
-		return
-	}
-	if err != nil {
-		r.isWrong("CONFIG GET: %w", err)
-		return
-	}
-	if config["save"] == "" {
-		r.isWrong("it stores nothing on disk, so a restart loses every revocation: set appendonly yes")
-		return
-	}
-	if info["rdb_last_bgsave_status"] == "err" {
-		r.isWrong("the last snapshot failed")
-	}
+func (r *report) isUnchecked(format string, args ...any) {
+	r.unchecked = append(r.unchecked, fmt.Errorf(format, args...))
 }
 
-// parse returns the fields of an INFO reply, which has lines of the form "name:value".
-func parse(text string) map[string]string {
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[name] = value
+// add adds the report about one server.
+func (r *report) add(address string, of report) {
+	for _, list := range []struct {
+		to   *[]error
+		from []error
+	}{{&r.wrong, of.wrong}, {&r.advice, of.advice}, {&r.unchecked, of.unchecked}} {
+		for _, err := range list.from {
+			*list.to = append(*list.to, fmt.Errorf("%s: %w", address, err))
 		}
 	}
-	return info
 }
 
-// tooOld reports whether a version lacks GETEX and SET with PXAT, which are new in 6.2.
-func tooOld(version string) bool {
-	first, rest, _ := strings.Cut(version, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	major, err1 := strconv.Atoi(first)
-	minor, err2 := strconv.Atoi(second)
-	return err1 == nil && err2 == nil && (major < 6 || major == 6 && minor < 2)
+// err returns everything that was found as one error.
+func (r *report) err() error {
+	var errs []error
+	if len(r.wrong) == 0 && len(r.unchecked) > 0 {
+		errs = append(errs, ErrUnchecked)
+	}
+	if len(r.wrong) == 0 && len(r.advice) > 0 {
+		errs = append(errs, ErrAdvice)
+	}
+	for _, err := range slices.Concat(r.wrong, r.unchecked, r.advice) {
+		errs = append(errs, fmt.Errorf("redisstore: %w", err))
+	}
+	return errors.Join(errs...)
 }

@@ -49,3 +49,13 @@ func (n *names) of(key string) string {
 func (n *names) since(shard int) string {
 	return n.tagged[shard] + ":since"
 }
+
+// sincePattern returns a pattern of the names of all sinces, for an operator.
+func (n *names) sincePattern() string {
+	return strings.TrimSuffix(n.tagged[0], "{000}") + "{*}:since"
+}
+
+// try returns a name in the shard for trying commands. It differs from the names of all keys, like that of since.
+func (n *names) try(shard int) string {
+	return n.tagged[shard] + ":try"
+}

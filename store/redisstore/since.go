@@ -142,7 +142,7 @@ func (s *Store) sinces(ctx context.Context, shards []int, records []string) (sin
 		i := missing[n]
 		record, err := reply.ToString()
 		if err != nil {
-			return nil, false, fmt.Errorf("the record %s is missing and cannot be made: %w", s.names.since(shards[i]), err)
+			return nil, false, fmt.Errorf("the record %s is missing and cannot be made, which needs EVAL, GETEX, SET and TIME: %w", s.names.since(shards[i]), err)
 		}
 		if sinces[i], err = s.parseSince(shards[i], record); err != nil {
 			return nil, false, err

@@ -33,14 +33,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
-	"github.com/ginrefresh/ginrefresh/store/internal/unixms"
 )
 
 const (
@@ -54,40 +52,6 @@ const (
 	// attempts is how often a read is tried: a healthy server may have closed an idle connection.
 	attempts = 3
 )
-
-// swapScript is CompareAndSwap. It has a single key, so that it runs in a Cluster. Its arguments are the old value, the
-// new value, the expiry in Unix milliseconds ("0" if it has passed: then the key is deleted), and a limit: the instant, in
-// Unix microseconds by the clock of Redis, from which on the script must change nothing. It returns a verdict and the
-// clock of Redis.
-//
-// The script reads the clock right before it writes. It is sent as a whole and not by its SHA-1: Go refuses to compute
-// SHA-1 in FIPS mode, and so no script has to be loaded again after a restart or a failover. Get explains GETEX.
-var swapScript = rueidis.NewLuaScriptNoSha(`
-local same = (redis.call('GETEX', KEYS[1]) or '') == ARGV[1]
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-if not same then
-  return {0, now}
-end
-if now >= tonumber(ARGV[4]) then
-  return {2, now}
-end
-if ARGV[3] == '0' then
-  redis.call('DEL', KEYS[1])
-else
-  redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
-end
-return {1, now}`)
-
-// The verdicts of swapScript.
-const (
-	swapLost    = 0 // the current value is not the old one
-	swapMade    = 1
-	swapTooLate = 2 // the limit has passed, so nothing was changed
-)
-
-// errTooLate is the error of a swap that Redis refused because its deadline had passed.
-var errTooLate = fmt.Errorf("the swap reached Redis after its deadline and was not made: %w", context.DeadlineExceeded)
 
 // Options are the options of a [Store]. The zero value is safe.
 type Options struct {
@@ -107,14 +71,28 @@ type Options struct {
 	//
 	// It saves the round trip of most checks and takes up to 30 MB.
 	MaxStaleness time.Duration
+
+	// Replicas is how many replicas must have a swap before CompareAndSwap returns true. The default, 0, waits for none, so
+	// a failover loses the refreshes and logouts of the last moments. With 1 or more, a failover to one of the replicas that
+	// were waited for loses no refresh and no logout that was answered. If too few replicas have the swap before the
+	// deadline, CompareAndSwap returns an error.
+	//
+	// Get does not wait: it may return a value that no replica has yet. So a caller who must know that a value is safe swaps
+	// it for itself, which waits for the replicas, too.
+	//
+	// Each swap that waits occupies a connection of the blocking pool of the client, at most 128 of them. The user of the
+	// connection needs WAIT.
+	Replicas int
 }
 
 // Store is a blacklist in Redis. Use [New] to get one. A Store is safe for concurrent use.
 type Store struct {
 	client       rueidis.Client
 	names        *names
+	replicas     int // that must have a swap
 	patience     time.Duration
 	slots        chan struct{}           // limits the calls in flight
+	waiting      chan struct{}           // limits the swaps in flight if they wait for replicas
 	recent       *recent                 // nil if MaxStaleness is 0
 	clock        atomic.Pointer[reading] // the latest reading of the clock of Redis, nil at first
 	makingOthers atomic.Bool             // makeOthers is at work
@@ -131,6 +109,9 @@ func New(client rueidis.Client, opts Options) (*Store, error) {
 	if opts.MaxStaleness < 0 {
 		mistakes = append(mistakes, fmt.Errorf("redisstore: MaxStaleness is negative: %v", opts.MaxStaleness))
 	}
+	if opts.Replicas < 0 {
+		mistakes = append(mistakes, fmt.Errorf("redisstore: Replicas is negative: %d", opts.Replicas))
+	}
 	names, err := newNames(opts.Prefix)
 	if err != nil {
 		mistakes = append(mistakes, err)
@@ -138,7 +119,14 @@ func New(client rueidis.Client, opts Options) (*Store, error) {
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	s := &Store{client: client, names: names, patience: defaultPatience, slots: make(chan struct{}, inFlight)}
+	s := &Store{
+		client:   client,
+		names:    names,
+		replicas: opts.Replicas,
+		patience: defaultPatience,
+		slots:    make(chan struct{}, inFlight),
+		waiting:  make(chan struct{}, maxWaiting),
+	}
 	if opts.MaxStaleness > 0 {
 		s.recent = newRecent(opts.MaxStaleness)
 	}
@@ -271,7 +259,8 @@ func later(a, b time.Time) time.Time {
 // replies, so the clocks need not agree.
 //
 // After an error that is not a reply of Redis, the outcome is unknown until the deadline: the swap may have been made, or
-// may still be made. After the deadline the outcome does not change any more.
+// may still be made. After the deadline the outcome does not change any more. If fewer than Options.Replicas replicas have
+// the swap in time, CompareAndSwap returns an error as well. The swap was then made, and a failover may undo it.
 func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error) {
 	if err := deadline.Ended(ctx); err != nil {
 		return false, err
@@ -281,19 +270,19 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	name := s.names.of(key)
 	asked := time.Now()
 	expiry := milliseconds(expires, asked)
-	verdict, clock, err := s.swap(ctx, name, old, new, expiry, s.clock.Load())
+	r, err := s.swap(ctx, name, old, new, expiry, s.clock.Load())
 	// A swap is tried again only after Redis has replied that it changed nothing. Otherwise the second try could find the
 	// new value of the first one and return false. If Redis replies "too late" before the deadline, the reading of its
 	// clock was missing or wrong. The reading in this reply is correct, even if other swaps have read the clocks of other
 	// servers meanwhile.
-	if err == nil && verdict == swapTooLate && deadline.Ended(ctx) == nil {
+	if err == nil && r.verdict == swapTooLate && deadline.Ended(ctx) == nil {
 		asked = time.Now()
-		verdict, _, err = s.swap(ctx, name, old, new, expiry, clock)
+		r, err = s.swap(ctx, name, old, new, expiry, r.clock)
 	}
-	if err == nil && verdict == swapTooLate {
+	if err == nil && r.verdict == swapTooLate {
 		err = errTooLate
 	}
-	done := verdict == swapMade
+	done := r.verdict == swapMade
 	if s.recent != nil {
 		switch {
 		case err != nil, !done:
@@ -308,38 +297,6 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 		return false, wrap(ctx, err)
 	}
 	return done, nil
-}
-
-// swap runs swapScript in one round trip, and stores the reading in the reply. rueidis never repeats a command that
-// writes.
-func (s *Store) swap(ctx context.Context, name, old, new, expiry string, clock *reading) (verdict int64, latest *reading, err error) {
-	type reply struct {
-		numbers []int64
-		arrived time.Time
-	}
-	deadline, _ := ctx.Deadline()
-	limit := strconv.FormatInt(clock.limit(deadline, time.Now()), 10)
-	r, err := await(ctx, s.slots, func(ctx context.Context) (reply, error) {
-		numbers, err := swapScript.Exec(ctx, s.client, []string{name}, []string{old, new, expiry, limit}).AsIntSlice()
-		return reply{numbers, time.Now()}, err
-	})
-	if err != nil {
-		return 0, nil, err
-	}
-	if len(r.numbers) != 2 {
-		return 0, nil, fmt.Errorf("the reply to a swap has %d numbers, want 2", len(r.numbers))
-	}
-	latest = &reading{micros: r.numbers[1], arrived: r.arrived}
-	s.clock.Store(latest)
-	return r.numbers[0], latest, nil
-}
-
-// milliseconds returns expires in Unix milliseconds, or "0" if it has passed.
-func milliseconds(expires, now time.Time) string {
-	if !expires.After(now) {
-		return "0"
-	}
-	return strconv.FormatInt(unixms.Ceil(expires), 10)
 }
 
 // bounded returns ctx with a deadline.

@@ -143,10 +143,10 @@ func TestStore(t *testing.T) {
 }
 
 func TestMistakes(t *testing.T) {
-	_, err := redisstore.New(nil, redisstore.Options{MaxStaleness: -1, Prefix: "{app}"})
-	for _, mistake := range []string{"nil", "MaxStaleness", "Prefix"} {
+	_, err := redisstore.New(nil, redisstore.Options{MaxStaleness: -1, Replicas: -1, Prefix: "{app}"})
+	for _, mistake := range []string{"nil", "MaxStaleness", "Replicas", "Prefix"} {
 		if err == nil || !strings.Contains(err.Error(), mistake) {
-			t.Errorf("New with three mistakes returns %v, want an error that lists all of them", err)
+			t.Errorf("New with four mistakes returns %v, want an error that lists all of them", err)
 		}
 	}
 }
