@@ -81,18 +81,21 @@ func inParallel(b *testing.B, goroutines int, check func(ctx context.Context, i 
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "checks/s")
 }
 
-// BenchmarkSwap measures the cost of a refresh or a logout.
+// BenchmarkSwap measures the cost of a refresh or a logout, without and with waiting for a replica.
 func BenchmarkSwap(b *testing.B) {
 	server := redistest.Start(b)
-	s := connect(b, server, redisstore.Options{})
-	for _, goroutines := range []int{1, 64} {
-		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
-			var n atomic.Uint64
-			inParallel(b, goroutines, func(ctx context.Context, _ string) error {
-				key := strconv.Itoa(goroutines) + " " + strconv.FormatUint(n.Add(1), 10)
-				_, err := s.CompareAndSwap(ctx, key, "", "1751500000000000 1751500000000000", inAnHour())
-				return err
+	redistest.StartReplica(b, server)
+	for _, replicas := range []int{0, 1} {
+		s := connect(b, server, redisstore.Options{Replicas: replicas})
+		for _, goroutines := range []int{1, 64} {
+			b.Run(fmt.Sprintf("Replicas=%d/goroutines=%d", replicas, goroutines), func(b *testing.B) {
+				var n atomic.Uint64
+				inParallel(b, goroutines, func(ctx context.Context, _ string) error {
+					key := b.Name() + " " + strconv.FormatUint(n.Add(1), 10)
+					_, err := s.CompareAndSwap(ctx, key, "", "1751500000000000 1751500000000000", inAnHour())
+					return err
+				})
 			})
-		})
+		}
 	}
 }
