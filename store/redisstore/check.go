@@ -15,9 +15,9 @@ import (
 // because some hosts forbid CONFIG.
 var ErrUnchecked = errors.New("redisstore: not every setting could be checked")
 
-// ErrAdvice is wrapped by the error of [Store.Check] if the check found no problem, but settings with which the store would
-// be unavailable for longer than necessary after a failover.
-var ErrAdvice = errors.New("redisstore: no setting loses revocations, but a failover would be disruptive")
+// ErrAdvice is wrapped by the error of [Store.Check] if the check found no problem, but settings that make a failover
+// longer or more disruptive than necessary.
+var ErrAdvice = errors.New("redisstore: some settings should be improved")
 
 // maxAhead is how far a since may be in the future. It is made a second ahead of the clock.
 const maxAhead = 30 * time.Second
@@ -32,9 +32,9 @@ const maxAhead = 30 * time.Second
 //
 // Call it when the process starts, and from a health check if you like. Check makes every since that is missing.
 //
-// If the error wraps [ErrUnchecked] or [ErrAdvice], there is no such problem: log it. Otherwise do not serve requests until
-// the problems are solved. An error of nil does not mean that Redis cannot lose any revocation: see the package documentation
-// about appendfsync and failovers.
+// If the error wraps [ErrUnchecked] or [ErrAdvice], there is no such problem: log it. Otherwise do not serve requests
+// until the problems are solved. An error of nil does not mean that Redis cannot lose any revocation: see the package
+// documentation about appendfsync and failovers.
 func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// maxLag limits min-replicas-max-lag. In a partition the primary accepts logouts for so long that the failover loses.
+	// maxLag limits min-replicas-max-lag. In a partition the primary accepts logouts for so long that the failover
+	// loses.
 	maxLag = 3
 
 	// usualGrace is the default grace period of package middleware.
@@ -65,8 +66,8 @@ func inspectPersistence(info map[string]string, config *settings, r *report) {
 	}
 }
 
-// inspectReplication checks how many writes a failover may lose, and how long it takes. A server without replicas cannot fail
-// over.
+// inspectReplication checks how many writes a failover may lose, and how long it takes. A server without replicas
+// cannot fail over.
 func (s *Store) inspectReplication(info map[string]string, config *settings, r *report) {
 	replicas, _ := strconv.Atoi(info["connected_slaves"])
 	if replicas < s.replicas {
@@ -86,22 +87,18 @@ func (s *Store) inspectReplication(info map[string]string, config *settings, r *
 }
 
 func (s *Store) inspectMinReplicas(replicas, least, lag int, info map[string]string, r *report) {
+	problem, consequence := r.isWrong, "answers logouts that the failover loses"
+	if s.replicas > 0 {
+		problem, consequence = r.advise, "accepts tokens that were logged out through its successor"
+	}
 	if least == 0 || lag == 0 {
-		problem := r.isWrong
-		if s.replicas > 0 { // nothing that was answered is lost
-			problem = r.advise
-		}
-		problem("min-replicas-to-write is %d and min-replicas-max-lag is %d: a primary that is cut off from its replicas goes on "+
-			"accepting logouts, and the failover loses them. With two replicas set 1 and 2", least, lag)
+		problem("min-replicas-to-write is %d and min-replicas-max-lag is %d, so a primary that is cut off from its replicas %s. "+
+			"With two replicas set 1 and 2", least, lag, consequence)
 		return
 	}
 	if lag > maxLag {
-		problem := r.isWrong
-		if s.replicas > 0 {
-			problem = r.advise
-		}
-		problem("min-replicas-max-lag is %d: a primary that is cut off from its replicas accepts logouts for so many seconds, and "+
-			"the failover loses them. Set 2", lag)
+		problem("min-replicas-max-lag is %d, and for so many seconds a primary that is cut off from its replicas %s. Set 2",
+			lag, consequence)
 	}
 	good, err := strconv.Atoi(info["min_slaves_good_slaves"])
 	if err != nil {
@@ -116,8 +113,8 @@ func (s *Store) inspectMinReplicas(replicas, least, lag int, info map[string]str
 	}
 }
 
-// inspectNodeTimeout estimates how long a failover of the Cluster takes: the other primaries suspect the failed one after the
-// timeout, agree within half of it, and elect a replica within two seconds.
+// inspectNodeTimeout estimates how long a failover of the Cluster takes: the other primaries suspect the failed one
+// after the timeout, agree within half of it, and elect a replica within two seconds.
 func inspectNodeTimeout(config *settings, r *report) {
 	millis, ok := config.getInt("cluster-node-timeout")
 	timeout := time.Duration(millis) * time.Millisecond

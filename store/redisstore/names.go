@@ -11,8 +11,9 @@ import (
 const (
 	defaultPrefix = "ginrefresh:"
 
-	// shards is the number of parts of the blacklist, each of which has its own since. All records of a shard are in one slot
-	// of a Cluster. The slots of the hash tags {000} to {3ff} all differ, and each of 50 primaries has 17 to 23 of them.
+	// shards is the number of parts of the blacklist, each of which has its own since. All records of a shard are in
+	// one slot of a Cluster. The slots of the hash tags {000} to {3ff} all differ, and each of 50 primaries has 17 to
+	// 23 of them.
 	shards = 1024
 )
 

@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// maxWaiting limits the swaps that wait for replicas, each on a connection of its own. Reads have other slots, so they are
-	// answered even if no replica is.
+	// maxWaiting limits the swaps that wait for replicas, each on a connection of its own. Reads have other slots, so
+	// they are answered even if no replica is.
 	maxWaiting = 128
 
-	// lateness is how long after its deadline the replies to a swap are awaited. Redis ends the wait for replicas at the
-	// deadline, and then the connection can be used again. If no reply arrives at all, the connection is closed.
+	// lateness is how long after its deadline the replies to a swap are awaited. Redis ends the wait for replicas at
+	// the deadline, and then the connection can be used again. If no reply arrives at all, the connection is closed.
 	lateness = time.Second
 
 	// maxRedirects limits the redirects of a swap in a Cluster.
 	maxRedirects = 3
 )
 
-// runSwapAndWait runs a swap and waits until enough replicas have it, in one round trip to the primary. WAIT waits for the
-// writes of its own connection, so the connection is not shared meanwhile.
+// runSwapAndWait runs a swap and waits until enough replicas have it, in one round trip to the primary. WAIT waits for
+// the writes of its own connection, so the connection is not shared meanwhile.
 func (s *Store) runSwapAndWait(ctx context.Context, eval swapCommand, deadline time.Time) (swapReply, error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline.Add(lateness))
 	defer cancel()

@@ -71,8 +71,8 @@ func startFleets(t *testing.T) map[string]fleet {
 	return fleets
 }
 
-// TestReplicasDoNotAnswer uses clients that send commands to replicas. If they send only those that a replica would answer,
-// none is sent. If they send all of them, the replica refuses.
+// TestReplicasDoNotAnswer uses clients that send commands to replicas. If they send only those that a replica would
+// answer, none is sent. If they send all of them, the replica refuses.
 func TestReplicasDoNotAnswer(t *testing.T) {
 	t.Parallel()
 	fleets := startFleets(t)
@@ -114,8 +114,8 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// testFrozenReplica freezes a replica. A swap that waits for it fails, even if it sets the value that the primary has already:
-// the replica may not have it. session has the value "ended".
+// testFrozenReplica freezes a replica. A swap that waits for it fails, even if it sets the value that the primary has
+// already: the replica may not have it. session has the value "ended".
 func (f fleet) testFrozenReplica(t *testing.T, both *redisstore.Store) {
 	one := newStore(t, f.client(t, nil), redisstore.Options{Replicas: 1})
 	frozen := f.replicas[0]
@@ -138,7 +138,8 @@ func (f fleet) testFrozenReplica(t *testing.T, both *redisstore.Store) {
 	}
 }
 
-// testReadsWhileSwapsWait makes more swaps than may wait at the same time, while no replica is there. Reads must be answered.
+// testReadsWhileSwapsWait makes more swaps than may wait at the same time, while no replica is there. Reads must be
+// answered.
 func (f fleet) testReadsWhileSwapsWait(t *testing.T, s *redisstore.Store) {
 	for _, replica := range f.replicas {
 		replica.Freeze()
@@ -174,8 +175,8 @@ func (f fleet) testReadsWhileSwapsWait(t *testing.T, s *redisstore.Store) {
 	mustSwap(t, s, "session", "ended", "ended")
 }
 
-// TestReplicasErrorSaysHowMany waits for one replica more than there are. The error must come before the deadline of the
-// connection and name the reason.
+// TestReplicasErrorSaysHowMany waits for one replica more than there are. The error must come before the deadline of
+// the connection and name the reason.
 func TestReplicasErrorSaysHowMany(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
@@ -189,8 +190,8 @@ func TestReplicasErrorSaysHowMany(t *testing.T) {
 	}
 }
 
-// TestReplicasClock delays a swap by a replica. Later swaps with less time than that must not take a second round trip: the
-// reading of the clock of Redis must not be as old as the wait.
+// TestReplicasClock delays a swap by a replica. Later swaps with less time than that must not take a second round trip:
+// the reading of the clock of Redis must not be as old as the wait.
 func TestReplicasClock(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
@@ -221,8 +222,8 @@ func TestR10a_ReplicasOfAFrozenPrimary(t *testing.T) {
 	swapWhileFrozen(t, primary, other, s, 200)
 }
 
-// TestReplicasFollowRedirects moves a slot of a Cluster. A swap that waits for replicas must find its new primary, during the
-// move and after it.
+// TestReplicasFollowRedirects moves a slot of a Cluster. A swap that waits for replicas must find its new primary,
+// during the move and after it.
 func TestReplicasFollowRedirects(t *testing.T) {
 	nodes, wait := redistest.StartCluster(t, 2)
 	t.Parallel() // pauses until the other tests are done, and so leaves the cluster time to start

@@ -9,12 +9,13 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Each shard has a record of the instant since which it has forgotten nothing (R20). It is in the same place as the records
-// of the shard and never expires, so whatever loses them loses it as well. Whoever finds it missing makes it anew.
+// Each shard has a record of the instant since which it has forgotten nothing (R20). It is in the same place as the
+// records of the shard and never expires, so whatever loses them loses it as well. Whoever finds it missing makes it
+// anew.
 
-// sinceScript returns the since of a shard in Unix microseconds. If it is missing, the script makes it: a second after the
-// clock of Redis or the clock of this process, the argument, whichever is later. So it is later than the birth of every
-// session whose record may be lost, even if the clocks differ by a second.
+// sinceScript returns the since of a shard in Unix microseconds. If it is missing, the script makes it: a second after
+// the clock of Redis or the clock of this process, the argument, whichever is later. So it is later than the birth of
+// every session whose record may be lost, even if the clocks differ by a second.
 var sinceScript = rueidis.NewLuaScriptNoSha(`
 local since = redis.call('GETEX', KEYS[1])
 if not since then
@@ -58,12 +59,12 @@ func (s *Store) ask(ctx context.Context, keys []string) ([]answer, error) {
 	return answers, nil
 }
 
-// askServer asks a single server, or the primary that Sentinel has chosen. It returns the values of the keys and then the
-// sinces of their shards, "" if there is none.
+// askServer asks a single server, or the primary that Sentinel has chosen. It returns the values of the keys and then
+// the sinces of their shards, "" if there is none.
 //
-// Redis must not read a since before the value: if it were emptied in between, the since would be too early. MGET alone would
-// be answered by a replica as well, but a client sends commands to a replica only if all of them may go there, and then the
-// replica refuses GETEX.
+// Redis must not read a since before the value: if it were emptied in between, the since would be too early. MGET alone
+// would be answered by a replica as well, but a client sends commands to a replica only if all of them may go there,
+// and then the replica refuses GETEX.
 func (s *Store) askServer(ctx context.Context, keys []string) ([]string, error) {
 	names := make([]string, 0, 2*len(keys))
 	for _, key := range keys {
@@ -86,8 +87,8 @@ func (s *Store) askServer(ctx context.Context, keys []string) ([]string, error) 
 	return append([]string{first}, others...), err
 }
 
-// askCluster is askServer for a Cluster, where each command goes to the primary of its slot. GETEX keeps the client from
-// sending it to a replica.
+// askCluster is askServer for a Cluster, where each command goes to the primary of its slot. GETEX keeps the client
+// from sending it to a replica.
 func (s *Store) askCluster(ctx context.Context, keys []string) ([]string, error) {
 	commands := make(rueidis.Commands, 0, 2*len(keys))
 	for _, key := range keys {
@@ -142,7 +143,8 @@ func (s *Store) sinces(ctx context.Context, shards []int, records []string) (sin
 		i := missing[n]
 		record, err := reply.ToString()
 		if err != nil {
-			return nil, false, fmt.Errorf("the record %s is missing and cannot be made, which needs EVAL, GETEX, SET and TIME: %w", s.names.since(shards[i]), err)
+			return nil, false, fmt.Errorf("the record %s is missing and cannot be made, which needs EVAL, GETEX, SET and TIME: %w",
+				s.names.since(shards[i]), err)
 		}
 		if sinces[i], err = s.parseSince(shards[i], record); err != nil {
 			return nil, false, err
@@ -175,9 +177,9 @@ func (s *Store) allSinces(ctx context.Context) ([]time.Time, error) {
 	return sinces, err
 }
 
-// makeOthers makes the sinces that are still missing in the background. A since is a second in the future when it is made,
-// and sessions that are older than it are rejected. So all of them should be made soon after Redis was emptied, and not one
-// by one over days, as their shards are read.
+// makeOthers makes the sinces that are still missing in the background. A since is a second in the future when it is
+// made, and sessions that are older than it are rejected. So all of them should be made soon after Redis was emptied,
+// and not one by one over days, as their shards are read.
 func (s *Store) makeOthers() {
 	if !s.makingOthers.CompareAndSwap(false, true) {
 		return

@@ -152,8 +152,8 @@ func TestR20_ClusterPrimaryForgets(t *testing.T) {
 	}
 }
 
-// R20: Redis is emptied again and again while 64 goroutines write. An answer without a record that was lost has a later since
-// than the answers from before.
+// R20: Redis is emptied again and again while 64 goroutines write. An answer without a record that was lost has a later
+// since than the answers from before.
 func TestR20_FlushedUnderLoad(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -280,8 +280,8 @@ func TestR20_AllShardsAreMade(t *testing.T) {
 	}
 }
 
-// R20: with MaxStaleness, a since that has moved is noticed after that time at the latest, even if this process swaps the key
-// again and again.
+// R20: with MaxStaleness, a since that has moved is noticed after that time at the latest, even if this process swaps
+// the key again and again.
 func TestR20_Staleness(t *testing.T) {
 	t.Parallel()
 	const staleness = 500 * time.Millisecond

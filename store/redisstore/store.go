@@ -7,7 +7,10 @@
 //	defer client.Close()
 //	s, err := redisstore.New(client, redisstore.Options{})
 //	if err != nil { … }
-//	if err := s.Check(ctx); err != nil { … } // would this server lose revocations?
+//	err = s.Check(ctx) // would this server lose revocations?
+//	if errors.Is(err, redisstore.ErrAdvice) || errors.Is(err, redisstore.ErrUnchecked) {
+//		log.Print(err)
+//	} else if err != nil { … }
 //
 // Durability. If Redis loses a record, the revoked token is accepted again. Set in Redis:
 //
@@ -15,11 +18,12 @@
 //   - appendonly yes. Snapshots alone lose minutes of revocations in a crash.
 //   - appendfsync always, if a crash of the machine must not lose a single logout. The default, everysec, loses about a
 //     second of them.
-//   - min-replicas-to-write, if there are replicas. A failover loses the writes that have not reached the replica; this
-//     setting limits how many.
+//   - min-replicas-to-write 1 and min-replicas-max-lag 2, with two replicas. A failover loses the writes that have not
+//     reached the new primary; these settings limit how many. Options.Replicas avoids it.
+//   - cluster-node-timeout 5000, in a Cluster. Otherwise a failover takes longer than the default grace period.
 //
-// After a flush, a lost disk or a restored backup, replace the signing keys: every session ends, and no revocation is
-// lost.
+// If Redis loses all records, every session ends, and no revoked token is accepted (R20): Get returns the instant since which
+// Redis has forgotten nothing. After a restored backup, replace the signing keys: the backup lacks the latest logouts.
 //
 // Clocks. Redis expires records by its own clock, so the clocks of Redis and of its clients should agree to the second.
 // A swap takes effect before its deadline or never, even if these clocks disagree, with two exceptions. First, servers

@@ -12,9 +12,9 @@ import (
 )
 
 // swapScript is CompareAndSwap. It has a single key, so that it runs in a Cluster. Its arguments are the old value, the
-// new value, the expiry in Unix milliseconds ("0" if it has passed: then the key is deleted), and a limit: the instant, in
-// Unix microseconds by the clock of Redis, from which on the script must change nothing. It returns a verdict and the
-// clock of Redis.
+// new value, the expiry in Unix milliseconds ("0" if it has passed: then the key is deleted), and a limit: the instant,
+// in Unix microseconds by the clock of Redis, from which on the script must change nothing. It returns a verdict and
+// the clock of Redis.
 //
 // The script reads the clock right before it writes. It is sent as a whole and not by its SHA-1: Go refuses to compute
 // SHA-1 in FIPS mode, and so no script has to be loaded again after a restart or a failover. Get explains GETEX.
@@ -51,7 +51,8 @@ type swapReply struct {
 	clock   *reading
 }
 
-// swap runs swapScript in one round trip, and stores the reading in the reply. rueidis never repeats a command that writes.
+// swap runs swapScript in one round trip, and stores the reading in the reply. rueidis never repeats a command that
+// writes.
 func (s *Store) swap(ctx context.Context, name, old, new, expiry string, clock *reading) (swapReply, error) {
 	deadline, _ := ctx.Deadline()
 	limit := clock.limit(deadline, time.Now())

@@ -34,8 +34,8 @@ func StartCluster(t testing.TB, n int) (servers []*Server, wait func()) {
 	}
 }
 
-// StartClusterReplica adds a replica of the primary to its cluster, and waits until it has the records of the primary. Call
-// it when the cluster serves all slots.
+// StartClusterReplica adds a replica of the primary to its cluster, and waits until it has the records of the primary.
+// Call it when the cluster serves all slots.
 func StartClusterReplica(t testing.TB, primary *Server) *Server {
 	t.Helper()
 	replica := Start(t, "--cluster-enabled", "yes")
@@ -47,7 +47,8 @@ func StartClusterReplica(t testing.TB, primary *Server) *Server {
 	return replica
 }
 
-// offers reports whether CLUSTER SLOTS lists a node with the port. A new replica is not listed before its first heartbeat.
+// offers reports whether CLUSTER SLOTS lists a node with the port. A new replica is not listed before its first
+// heartbeat.
 func (s *Server) offers(port int) bool {
 	return s.Do("EVAL", `
 		for _, range in ipairs(redis.call('CLUSTER', 'SLOTS')) do

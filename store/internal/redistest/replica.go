@@ -25,7 +25,8 @@ func (s *Server) untilReplica() {
 	s.until("it is not connected to its primary", func() bool { return s.says("master_link_status:up", "INFO", "replication") })
 }
 
-// StartSentinel starts a Sentinel that watches the primary under the name "primary", and waits until it knows n replicas.
+// StartSentinel starts a Sentinel that watches the primary under the name "primary", and waits until it knows n
+// replicas.
 func StartSentinel(t testing.TB, primary *Server, n int) *Server {
 	t.Helper()
 	config := fmt.Sprintf("sentinel monitor primary 127.0.0.1 %d 1\nsentinel down-after-milliseconds primary 1000\n", primary.port)

@@ -34,9 +34,9 @@ type Server struct {
 	log     *bytes.Buffer
 }
 
-// Start starts a server with the given settings, for instance "--appendonly", "yes". The server is killed at the end of the
-// test. By default it stores nothing on disk. If redis-server is not installed, Start skips the test, or fails it if the
-// environment variable CI is set.
+// Start starts a server with the given settings, for instance "--appendonly", "yes". The server is killed at the end of
+// the test. By default it stores nothing on disk. If redis-server is not installed, Start skips the test, or fails it
+// if the environment variable CI is set.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return start(t, "", args...)
