@@ -24,8 +24,8 @@ const maxAhead = 30 * time.Second
 
 // Check returns an error that lists every problem of the server, or of the primaries of the cluster:
 //
-//   - Settings that lose revocations: an eviction policy, no persistence, a failed last write, the role of a replica, and
-//     replicas without a min-replicas-to-write that a partition makes effective within three seconds.
+//   - Settings that lose revocations, or all sessions at once: an eviction policy, no persistence, a failed last write, the
+//     role of a replica, replicas without min-replicas-to-write, and a min-replicas-max-lag of more than 3 s.
 //   - Causes of failing calls: a version or a user without a required command, and fewer replicas than min-replicas-to-write
 //     or Options.Replicas require.
 //   - A since that is more than 30 s in the future, so that sessions are rejected until then.

@@ -60,7 +60,7 @@ func inspectPersistence(info map[string]string, config *settings, r *report) {
 	switch {
 	case !ok:
 	case save == "":
-		r.isWrong("it stores nothing on disk, so a restart loses every revocation: set appendonly yes")
+		r.isWrong("it stores nothing on disk, so a restart ends every session: set appendonly yes")
 	case info["rdb_last_bgsave_status"] == "err":
 		r.isWrong("the last snapshot failed")
 	}
