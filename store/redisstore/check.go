@@ -43,7 +43,7 @@ func (s *Store) Check(ctx context.Context) error {
 		if err := s.tryCommands(ctx); err != nil {
 			return nil, err
 		}
-		return s.allSinces(ctx)
+		return s.makeSinces(ctx)
 	})
 	if err != nil {
 		all.isWrong("%w", err)

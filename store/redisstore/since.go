@@ -2,8 +2,11 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -13,17 +16,21 @@ import (
 // records of the shard and never expires, so whatever loses them loses it as well. Whoever finds it missing makes it
 // anew.
 
-// sinceScript returns the since of a shard in Unix microseconds. If it is missing, the script makes it: a second after
-// the clock of Redis or the clock of this process, the argument, whichever is later. So it is later than the birth of
-// every session whose record may be lost, even if the clocks differ by a second.
+// sinceScript returns the sinces of shards in Unix microseconds. It makes those that are missing: a second after the
+// clock of Redis or the clock of this process, the argument, whichever is later. So they are later than the birth of
+// every session whose record may be lost, even if the clocks differ by a second. In a Cluster it has a single key.
 var sinceScript = rueidis.NewLuaScriptNoSha(`
-local since = redis.call('GETEX', KEYS[1])
-if not since then
-  local time = redis.call('TIME')
-  since = string.format('%.0f', math.max(time[1] * 1000000 + time[2], tonumber(ARGV[1])) + 1000000)
-  redis.call('SET', KEYS[1], since)
+local time = redis.call('TIME')
+local made = string.format('%.0f', math.max(time[1] * 1000000 + time[2], tonumber(ARGV[1])) + 1000000)
+local sinces = {}
+for i, key in ipairs(KEYS) do
+  sinces[i] = redis.call('GETEX', key)
+  if not sinces[i] then
+    redis.call('SET', key, made)
+    sinces[i] = made
+  end
 end
-return since`)
+return sinces`)
 
 // An answer is what Redis says about a key.
 type answer struct {
@@ -41,20 +48,27 @@ func (s *Store) ask(ctx context.Context, keys []string) ([]answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	shards := make([]int, len(keys))
-	for i, key := range keys {
-		shards[i] = shardOf(key)
-	}
-	sinces, made, err := s.sinces(ctx, shards, texts[len(keys):])
-	if err != nil {
-		return nil, err
-	}
-	if made {
-		s.makeOthers()
-	}
 	answers := make([]answer, len(keys))
-	for i := range answers {
-		answers[i] = answer{value: texts[i], since: sinces[i]}
+	missing := false
+	for i, key := range keys {
+		record := texts[len(keys)+i]
+		if answers[i].value = texts[i]; record == "" {
+			missing = true
+		} else if answers[i].since, err = s.parseSince(shardOf(key), record); err != nil {
+			return nil, err
+		}
+	}
+	if !missing {
+		return answers, nil
+	}
+	sinces, err := s.making.share(time.Now(), func() ([]time.Time, error) { return s.makeSinces(ctx) })
+	for i, key := range keys {
+		if answers[i].since.IsZero() {
+			answers[i].since = sinces[shardOf(key)]
+		}
+		if answers[i].since.IsZero() {
+			return nil, err
+		}
 	}
 	return answers, nil
 }
@@ -120,39 +134,6 @@ func text(reply rueidis.RedisResult) (string, error) {
 	return text, err
 }
 
-// sinces converts the records of the shards' sinces, makes those that are missing, and reports whether there were any.
-func (s *Store) sinces(ctx context.Context, shards []int, records []string) (sinces []time.Time, made bool, err error) {
-	sinces = make([]time.Time, len(shards))
-	var missing []int
-	for i, record := range records {
-		if record == "" {
-			missing = append(missing, i)
-		} else if sinces[i], err = s.parseSince(shards[i], record); err != nil {
-			return nil, false, err
-		}
-	}
-	if len(missing) == 0 {
-		return sinces, false, nil
-	}
-	now := strconv.FormatInt(time.Now().UnixMicro(), 10)
-	calls := make([]rueidis.LuaExec, len(missing))
-	for n, i := range missing {
-		calls[n] = rueidis.LuaExec{Keys: []string{s.names.since(shards[i])}, Args: []string{now}}
-	}
-	for n, reply := range sinceScript.ExecMulti(ctx, s.client, calls...) {
-		i := missing[n]
-		record, err := reply.ToString()
-		if err != nil {
-			return nil, false, fmt.Errorf("the record %s is missing and cannot be made, which needs EVAL, GETEX, SET and TIME: %w",
-				s.names.since(shards[i]), err)
-		}
-		if sinces[i], err = s.parseSince(shards[i], record); err != nil {
-			return nil, false, err
-		}
-	}
-	return sinces, true, nil
-}
-
 func (s *Store) parseSince(shard int, record string) (time.Time, error) {
 	micros, err := strconv.ParseInt(record, 10, 64)
 	if err != nil {
@@ -161,33 +142,100 @@ func (s *Store) parseSince(shard int, record string) (time.Time, error) {
 	return time.UnixMicro(micros), nil
 }
 
-// allSinces returns the sinces of all shards, and makes those that are missing.
-func (s *Store) allSinces(ctx context.Context) ([]time.Time, error) {
-	all := make([]int, shards)
-	commands := make(rueidis.Commands, shards)
-	for shard := range all {
-		all[shard] = shard
-		commands[shard] = s.client.B().Getex().Key(s.names.since(shard)).Build()
+// makeSinces returns the sinces of all shards as of now, and makes those that are missing. A since is a second in the
+// future when it is made, so all of them are made at the same time: if each were made when its shard is read, logins
+// would meet new ones for days. A since that can be neither read nor made is the zero time, and the error says why.
+func (s *Store) makeSinces(ctx context.Context) ([]time.Time, error) {
+	var records []string
+	var err error
+	if s.client.Mode() == rueidis.ClientModeCluster {
+		records, err = s.makeOnCluster(ctx)
+	} else {
+		records, err = s.makeOnServer(ctx)
 	}
-	records, err := texts(s.client.DoMulti(ctx, commands...))
 	if err != nil {
-		return nil, err
+		err = fmt.Errorf("the time since which the blacklist is complete is missing and cannot be made, "+
+			"which needs EVAL, GETEX, SET and TIME: %w", err)
 	}
-	sinces, _, err := s.sinces(ctx, all, records)
+	sinces := make([]time.Time, shards)
+	for shard, record := range records[:min(len(records), shards)] {
+		if record == "" {
+			continue
+		}
+		var damage error
+		if sinces[shard], damage = s.parseSince(shard, record); damage != nil {
+			err = damage
+		}
+	}
+	if err == nil && slices.ContainsFunc(sinces, time.Time.IsZero) {
+		err = errors.New("a reply lacks the time since which the blacklist is complete")
+	}
 	return sinces, err
 }
 
-// makeOthers makes the sinces that are still missing in the background. A since is a second in the future when it is
-// made, and sessions that are older than it are rejected. So all of them should be made soon after Redis was emptied,
-// and not one by one over days, as their shards are read.
-func (s *Store) makeOthers() {
-	if !s.makingOthers.CompareAndSwap(false, true) {
-		return
+// makeOnServer makes all sinces that are missing at the same instant.
+func (s *Store) makeOnServer(ctx context.Context) ([]string, error) {
+	names := make([]string, shards)
+	for shard := range names {
+		names[shard] = s.names.since(shard)
 	}
-	go func() {
-		defer s.makingOthers.Store(false)
-		ctx, cancel := context.WithTimeout(context.Background(), s.patience)
-		defer cancel()
-		_, _ = await(ctx, s.slots, s.allSinces) // those that are not made now are made when they are read
-	}()
+	return sinceScript.Exec(ctx, s.client, names, clockArgument()).AsStrSlice()
+}
+
+// makeOnCluster makes the sinces that are missing one by one, because a script has access to one slot. It returns ""
+// for those of a primary that fails.
+func (s *Store) makeOnCluster(ctx context.Context) (records []string, failure error) {
+	commands := make(rueidis.Commands, shards)
+	for shard := range commands {
+		commands[shard] = s.client.B().Getex().Key(s.names.since(shard)).Build()
+	}
+	records = make([]string, shards)
+	var missing []int
+	var calls []rueidis.LuaExec
+	for shard, reply := range s.client.DoMulti(ctx, commands...) {
+		var err error
+		if records[shard], err = text(reply); err != nil {
+			failure = err
+		} else if records[shard] == "" {
+			missing = append(missing, shard)
+			calls = append(calls, rueidis.LuaExec{Keys: []string{s.names.since(shard)}, Args: clockArgument()})
+		}
+	}
+	for i, reply := range sinceScript.ExecMulti(ctx, s.client, calls...) {
+		made, err := reply.AsStrSlice()
+		if err != nil {
+			failure = err
+		} else if len(made) > 0 {
+			records[missing[i]] = made[0]
+		}
+	}
+	return records, failure
+}
+
+// clockArgument is the argument of sinceScript: the clock of this process.
+func clockArgument() []string {
+	return []string{strconv.FormatInt(time.Now().UnixMicro(), 10)}
+}
+
+// A making lets callers share the sinces that one of them has made.
+type making struct {
+	mu     sync.Mutex
+	begun  time.Time
+	sinces []time.Time
+}
+
+// share returns the result of a call of f that began after noticed. So if Redis is emptied between two calls, a caller
+// who noticed it does not get the sinces from before.
+func (m *making) share(noticed time.Time, f func() ([]time.Time, error)) ([]time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.begun.After(noticed) {
+		return m.sinces, nil
+	}
+	begun := time.Now()
+	sinces, err := f()
+	if err == nil {
+		m.begun, m.sinces = begun, sinces
+	}
+	return sinces, err
 }

@@ -91,15 +91,15 @@ type Options struct {
 
 // Store is a blacklist in Redis. Use [New] to get one. A Store is safe for concurrent use.
 type Store struct {
-	client       rueidis.Client
-	names        *names
-	replicas     int // that must have a swap
-	patience     time.Duration
-	slots        chan struct{}           // limits the calls in flight
-	waiting      chan struct{}           // limits the swaps in flight if they wait for replicas
-	recent       *recent                 // nil if MaxStaleness is 0
-	clock        atomic.Pointer[reading] // the latest reading of the clock of Redis, nil at first
-	makingOthers atomic.Bool             // makeOthers is at work
+	client   rueidis.Client
+	names    *names
+	replicas int // that must have a swap
+	patience time.Duration
+	slots    chan struct{}           // limits the calls in flight
+	waiting  chan struct{}           // limits the swaps in flight if they wait for replicas
+	recent   *recent                 // nil if MaxStaleness is 0
+	clock    atomic.Pointer[reading] // the latest reading of the clock of Redis, nil at first
+	making   making
 }
 
 // New returns the blacklist under the prefix of opts on the server of the client. The caller must close the client after
