@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -52,8 +53,11 @@ func openRedis(url string, log *slog.Logger) (middleware.Store, func() error, er
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := blacklist.Check(ctx); err != nil {
-		log.Warn("the configuration of this Redis can lose revocations", "reason", err)
+	switch err := blacklist.Check(ctx); {
+	case errors.Is(err, redisstore.ErrAdvice) || errors.Is(err, redisstore.ErrUnchecked):
+		log.Info("the configuration of this Redis", "advice", err)
+	case err != nil:
+		log.Warn("this Redis can lose revocations, or fail", "reason", err)
 	}
 	return blacklist, func() error { client.Close(); return nil }, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
 	"time"
 
@@ -108,21 +107,9 @@ func (l *lab) redisStore(o rueidis.ClientOption, replicas int) middleware.Store 
 	client, err := rueidis.NewClient(o)
 	l.must(err)
 	l.cleanup(client.Close)
-	s, err := redisstore.New(client, redisOptions(l, replicas))
+	s, err := redisstore.New(client, redisstore.Options{Replicas: replicas})
 	l.must(err)
 	return s
-}
-
-// redisOptions returns options with which a swap is answered when that many replicas have it.
-func redisOptions(l *lab, replicas int) (o redisstore.Options) {
-	if replicas > 0 {
-		field := reflect.ValueOf(&o).Elem().FieldByName("Replicas")
-		if !field.IsValid() {
-			l.must(fmt.Errorf("this version has no Options.Replicas"))
-		}
-		field.SetInt(int64(replicas))
-	}
-	return o
 }
 
 // on returns stores on a single server or on a Cluster.
