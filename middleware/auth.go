@@ -197,24 +197,28 @@ func (a *Auth) verify(ctx context.Context, text string) (*session.Token, error) 
 // A token that is presented long after it was replaced ends its session, even if ctx is cancelled in the meantime. That
 // takes no longer than [Config].StoreTimeout.
 func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
-	tokens, t, err := a.refresh(ctx, text)
+	tokens, t, err := a.refresh(ctx, text, noProof)
 	a.report(ctx, "", EventRefresh, t, err)
 	return tokens, err
 }
 
-func (a *Auth) refresh(ctx context.Context, text string) (Tokens, *session.Token, error) {
+func (a *Auth) refresh(ctx context.Context, text string, prove prove) (Tokens, *session.Token, error) {
 	v := a.verifier.Load()
 	t, _, err := a.decode(v, text)
 	if err != nil {
 		return Tokens{}, nil, err
 	}
-	tokens, _, err := a.replace(ctx, v, t)
+	proof, err := prove(t)
+	if err != nil {
+		return Tokens{}, t, err
+	}
+	tokens, _, err := a.replace(ctx, v, t, proof)
 	return tokens, t, err
 }
 
 // replace refreshes a token. noAnswer reports that Reload or signing failed, so the token itself is fine.
-func (a *Auth) replace(ctx context.Context, v *verifier, t *session.Token) (tokens Tokens, noAnswer bool, err error) {
-	refresh, err := a.rules.BeginRefresh(ctx, t)
+func (a *Auth) replace(ctx context.Context, v *verifier, t *session.Token, proof *session.Proof) (tokens Tokens, noAnswer bool, err error) {
+	refresh, err := a.rules.BeginRefresh(ctx, t, proof)
 	if err != nil {
 		return Tokens{}, false, fromVerdict(err)
 	}
@@ -248,7 +252,7 @@ func (a *Auth) autoRefresh(ctx context.Context, text string, within time.Duratio
 		return Tokens{}, nil, err
 	}
 	if needed, expired := a.rules.NeedsRefresh(t, within); needed {
-		tokens, noAnswer, err := a.replace(ctx, v, t)
+		tokens, noAnswer, err := a.replace(ctx, v, t, nil)
 		if expired || !noAnswer {
 			return tokens, t, err
 		}

@@ -48,6 +48,15 @@ type Config struct {
 	// refreshed. Default: one token for both.
 	Pair bool
 
+	// Bind lets clients bind the refresh token to a key that never leaves them, so that a stolen refresh token is
+	// worthless (R18, R19). It needs Pair. Default [BindOff]. See docs/bound.md.
+	Bind Binding
+
+	// PublicURL is the URL that clients see in front of a route's path, such as https://api.example.org. A proof names
+	// the URL of the request (RFC 9449 §4.2), which the server cannot know behind a proxy. Default: the scheme and the
+	// host of the request itself.
+	PublicURL string
+
 	// Authenticate checks the credentials of a login request for LoginHandler. It returns the user's identity, or
 	// [ErrRefused], or [ErrBadRequest], or any other error if it could not decide. If it has written a response itself
 	// (429, a second factor), that response stands. Without Authenticate LoginHandler answers 500; use [Auth.Issue]
@@ -155,6 +164,7 @@ func (c Config) rules() session.Config {
 		Leeway:             c.Leeway,
 		Pair:               c.Pair,
 		KeepSessionOnReuse: c.KeepSessionOnReuse,
+		RequireProof:       c.Bind == BindRequired,
 	}
 }
 
@@ -194,6 +204,7 @@ func setDefault[T comparable](field *T, value T) {
 func (c Config) validate() (*jose.KeySet, *http.CrossOriginProtection, error) {
 	mistakes := append(c.storeMistakes(), c.durationMistakes()...)
 	mistakes = append(mistakes, c.textMistakes()...)
+	mistakes = append(mistakes, c.bindMistakes()...)
 	if c.Cookie != nil {
 		mistakes = append(mistakes, c.Cookie.mistakes(c.Pair)...)
 	}

@@ -32,6 +32,8 @@ const (
 	CodeTokenRevoked       Code = "token_revoked"       // 401: log in (R3, R4, R20, R21)
 	CodeRefreshExpired     Code = "refresh_expired"     // 401: the refresh window is over, log in (R5)
 	CodeTokenReused        Code = "token_reused"        // 401: replaced long ago; the session has been ended, unless KeepSessionOnReuse (R8)
+	CodeProofRequired      Code = "proof_required"      // 400: the session is bound to a key, or must be; sign the challenge and try again (R18, R19)
+	CodeProofInvalid       Code = "proof_invalid"       // 400: the proof does not fit the request (RFC 9449 §4.3)
 	CodeSubjectRefused     Code = "subject_refused"     // 401: Reload refused the subject, log in
 	CodeInvalidCredentials Code = "invalid_credentials" // 401: the login was refused
 	CodeLoginTooOld        Code = "login_too_old"       // 401: log in again for this action (RFC 9470)
@@ -63,7 +65,8 @@ type Error struct {
 	cause error
 	over  bool // the session has ended, so its cookies can be cleared
 
-	storeForgot bool // R20 or R21
+	storeForgot    bool   // R20 or R21
+	proofChallenge string // with CodeProofRequired: the id of the token to sign (R18)
 }
 
 // Error implements error.
@@ -95,6 +98,8 @@ var errorTable = map[Code]Error{
 	CodeTokenRevoked:       {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the token was revoked, log in"},
 	CodeRefreshExpired:     {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the refresh window is over, log in"},
 	CodeTokenReused:        {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the token was already replaced, log in"},
+	CodeProofRequired:      {Status: http.StatusBadRequest, Type: "use_dpop_nonce", Description: "a proof of possession over the challenge is required"},
+	CodeProofInvalid:       {Status: http.StatusBadRequest, Type: "invalid_dpop_proof", Description: "the proof of possession is not valid"},
 	CodeSubjectRefused:     {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the session must not continue, log in"},
 	CodeInvalidCredentials: {Status: http.StatusUnauthorized, Type: "invalid_credentials", Description: "the credentials are not valid"},
 	CodeLoginTooOld:        {Status: http.StatusUnauthorized, Type: "insufficient_user_authentication", Description: "a more recent login is required"},
@@ -106,14 +111,15 @@ var errorTable = map[Code]Error{
 
 // codes maps the verdicts of the session rules to codes.
 var codes = [...]Code{
-	session.Invalid:     CodeTokenInvalid,
-	session.Expired:     CodeTokenExpired,
-	session.Revoked:     CodeTokenRevoked,
-	session.WindowOver:  CodeRefreshExpired,
-	session.Reused:      CodeTokenReused,
-	session.Forgotten:   CodeTokenRevoked,
-	session.Unavailable: CodeStoreUnavailable,
-	session.NoStore:     CodeServerError,
+	session.Invalid:       CodeTokenInvalid,
+	session.Expired:       CodeTokenExpired,
+	session.Revoked:       CodeTokenRevoked,
+	session.WindowOver:    CodeRefreshExpired,
+	session.Reused:        CodeTokenReused,
+	session.Forgotten:     CodeTokenRevoked,
+	session.ProofRequired: CodeProofRequired,
+	session.Unavailable:   CodeStoreUnavailable,
+	session.NoStore:       CodeServerError,
 }
 
 // forgottenDescription is the description of a token_revoked that no logout has caused (R20, R21).
@@ -133,7 +139,7 @@ func fromVerdict(err error) error {
 	switch verdict := err.(type) {
 	case *session.Error:
 		e := newError(codes[verdict.Reason], verdict.Cause)
-		e.over = verdict.Over
+		e.over, e.proofChallenge = verdict.Over, verdict.Challenge
 		if verdict.Reason == session.Forgotten {
 			e.storeForgot, e.Description = true, forgottenDescription
 		}

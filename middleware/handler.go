@@ -109,7 +109,7 @@ func (a *Auth) RefreshHandler(c *gin.Context) {
 	var t *session.Token
 	p, err := a.presentedForSession(c, a.cookies.refreshSources())
 	if err == nil {
-		tokens, t, err = a.refresh(c.Request.Context(), p.text)
+		tokens, t, err = a.refresh(c.Request.Context(), p.text, noProof)
 	}
 	if err != nil {
 		a.reject(c, EventRefresh, p, t, err)

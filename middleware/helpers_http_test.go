@@ -289,6 +289,8 @@ var wireErrors = map[middleware.Code]struct {
 	middleware.CodeTokenRevoked:       {401, "invalid_token"},
 	middleware.CodeRefreshExpired:     {401, "invalid_token"},
 	middleware.CodeTokenReused:        {401, "invalid_token"},
+	middleware.CodeProofRequired:      {400, "use_dpop_nonce"},
+	middleware.CodeProofInvalid:       {400, "invalid_dpop_proof"},
 	middleware.CodeSubjectRefused:     {401, "invalid_token"},
 	middleware.CodeInvalidCredentials: {401, "invalid_credentials"},
 	middleware.CodeLoginTooOld:        {401, "insufficient_user_authentication"},

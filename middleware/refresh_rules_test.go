@@ -214,7 +214,7 @@ func TestR10_SigningComesBeforeTheSwap(t *testing.T) {
 		a := w.server()
 		first := w.login(a, Identity{}).Claims.token
 		broken := errors.New("no signature today")
-		refresh, err := a.rules.BeginRefresh(context.Background(), first)
+		refresh, err := a.rules.BeginRefresh(context.Background(), first, nil)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -233,7 +233,7 @@ func TestR7_TheRecordMatchesTheSignedToken(t *testing.T) {
 		a := w.server()
 		first := w.login(a, Identity{}).Claims.token
 		wait(500 * time.Millisecond)
-		refresh, err := a.rules.BeginRefresh(context.Background(), first)
+		refresh, err := a.rules.BeginRefresh(context.Background(), first, nil)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func TestR7_TheRecordMatchesTheSignedToken(t *testing.T) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		again, err := a.rules.BeginRefresh(context.Background(), first)
+		again, err := a.rules.BeginRefresh(context.Background(), first, nil)
 		if err != nil {
 			w.t.Fatal(err)
 		}

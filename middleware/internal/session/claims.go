@@ -23,7 +23,7 @@ const (
 func Types() []string { return []string{accessType, refreshType} }
 
 // reserved are the names of the claims that this package writes. It reads nbf as well.
-var reserved = []string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp", "access_ttl"}
+var reserved = []string{"iss", "aud", "sub", "iat", "nbf", "exp", "jti", "sid", "auth_time", "refresh_exp", "access_ttl", "cnf"}
 
 // EncodeClaims turns the application's claims into JSON members. It rejects reserved names in upper or lower case, because other
 // JSON parsers take SUB for sub.
@@ -63,7 +63,7 @@ type Codec struct {
 
 // Encode signs t and fills in its ID and Payload.
 func (c *Codec) Encode(keys *jose.KeySet, t *Token) (string, error) {
-	t.ID = t.Session + "." + formatInstant(t.Instant)
+	t.ID = tokenID(t.Session, t.Instant)
 	t.Payload = c.appendPayload(make([]byte, 0, 256+len(t.AppClaims)), t)
 	typ := accessType
 	if t.Kind == RefreshToken {
@@ -92,6 +92,9 @@ func (c *Codec) appendPayload(b []byte, t *Token) []byte {
 	}
 	if t.paired {
 		b = strconv.AppendInt(append(b, `,"access_ttl":`...), t.ttl, 10)
+	}
+	if t.Kind == RefreshToken && t.key != nil {
+		b = append(t.key.AppendJWK(append(b, `,"cnf":{"jwk":`...)), '}')
 	}
 	if len(t.AppClaims) > 0 {
 		b = append(append(b, ','), t.AppClaims...)
@@ -146,6 +149,8 @@ func (c *Codec) readPayload(t *Token) error {
 			refreshExp, err = nonzeroSeconds(value)
 		case "access_ttl":
 			t.ttl, err = nonzeroSeconds(value)
+		case "cnf":
+			t.key, err = confirmationKey(value)
 		default:
 			t.AppClaims = t.appendAppClaim(member)
 		}
@@ -211,6 +216,22 @@ func (t *Token) setDates(refreshExp int64) error {
 		return malformed("refresh_exp is missing")
 	}
 	return nil
+}
+
+// confirmationKey reads the key from cnf (RFC 7800 §3.2).
+func confirmationKey(value []byte) (key *jose.ClientKey, err error) {
+	err = jose.ScanObject(value, func(name string, value, _ []byte) error {
+		if name != "jwk" {
+			return nil
+		}
+		k, err := jose.ParseClientKey(value)
+		key = &k
+		return err
+	})
+	if err == nil && key == nil {
+		err = malformed("cnf has no jwk")
+	}
+	return key, err
 }
 
 // nonzeroSeconds decodes a date that cannot be 0: some libraries take exp 0 for a missing exp.

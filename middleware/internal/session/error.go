@@ -7,24 +7,26 @@ import "errors"
 type Reason uint8
 
 const (
-	Invalid     Reason = iota // not genuine, or not for this use (R1, R2)
-	Expired                   // past exp (R2)
-	Revoked                   // the session has ended, its subject was revoked, or the token was replaced (R3, R4)
-	WindowOver                // the refresh window is over (R5)
-	Reused                    // replaced longer ago than the grace period (R8)
-	Forgotten                 // the store may have forgotten a revocation of the session (R20, R21)
-	Unavailable               // the store did not answer; the token is still usable (R14)
-	NoStore                   // there is no store to write to: a mistake in the application
+	Invalid       Reason = iota // not genuine, or not for this use (R1, R2)
+	Expired                     // past exp (R2)
+	Revoked                     // the session has ended, its subject was revoked, or the token was replaced (R3, R4)
+	WindowOver                  // the refresh window is over (R5)
+	Reused                      // replaced longer ago than the grace period (R8)
+	Forgotten                   // the store may have forgotten a revocation of the session (R20, R21)
+	ProofRequired               // the session is bound to a key: a proof over Challenge is required; nothing was used up (R18, R19)
+	Unavailable                 // the store did not answer; the token is still usable (R14)
+	NoStore                     // there is no store to write to: a mistake in the application
 )
 
 // Error is the verdict on a token that is rejected.
 type Error struct {
-	Reason Reason
-	Over   bool  // the session is known to have ended, so the client can discard its tokens
-	Cause  error // for the application's log; nil if the reason says it all
+	Reason    Reason
+	Over      bool   // the session is known to have ended, so the client can discard its tokens
+	Challenge string // with ProofRequired: the id of the token to sign
+	Cause     error  // for the application's log; nil if the reason says it all
 }
 
-var reasons = [...]string{"invalid", "expired", "revoked", "refresh window over", "reused", "forgotten by the store", "store unavailable", "no store"}
+var reasons = [...]string{"invalid", "expired", "revoked", "refresh window over", "reused", "forgotten by the store", "proof required", "store unavailable", "no store"}
 
 // Error implements error.
 func (e *Error) Error() string {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/jose"
 )
 
 // A Login is the beginning of a session.
@@ -12,7 +14,8 @@ type Login struct {
 	Since           int64 // set by BeginLogin if credentials are checked after Began
 	Checked         bool  // credentials were checked after Began
 	Subject         string
-	AppClaims       []byte // the application's claims, from EncodeClaims
+	AppClaims       []byte          // the application's claims, from EncodeClaims
+	Key             *jose.ClientKey // to which the session is bound from the start; nil: none
 	TTL, RefreshTTL time.Duration
 }
 
@@ -61,6 +64,7 @@ func (r *Rules) Login(ctx context.Context, l Login) (*Token, error) {
 		Deadline:  now + int64(l.RefreshTTL/time.Second),
 		ttl:       int64(l.TTL / time.Second),
 		AppClaims: l.AppClaims,
+		key:       l.Key,
 	}
 	if r.Pair {
 		t.Kind = RefreshToken

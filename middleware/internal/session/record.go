@@ -25,6 +25,9 @@ const endOfTime = math.MaxInt64
 // version 0.1.
 const endedMark = "ended"
 
+// keyMark precedes the digest of a key. Neither base 36 nor base64url contains it.
+const keyMark = "~"
+
 // record is the blacklist's entry for a session. The zero record belongs to a session that was never refreshed.
 type record struct {
 	cutoff   int64 // the current token's instant; tokens issued before it were replaced
@@ -32,6 +35,8 @@ type record struct {
 	iat      int64 // of the current token, in seconds
 	extended int64 // when AutoRefresh restarted the grace period; otherwise 0
 	expires  int64 // when the record of an ended session expires; otherwise 0
+
+	key string // digest of the key to which the session was bound after its login (R19); otherwise ""
 }
 
 // ended reports whether the session was logged out, or ended because of reuse.
@@ -52,6 +57,9 @@ func (r record) encode() string {
 	}
 	if r.extended != 0 {
 		s += "." + formatInstant(r.extended)
+	}
+	if r.key != "" {
+		s += keyMark + r.key
 	}
 	return s
 }
@@ -74,6 +82,7 @@ func decodeRecord(value string) (record, error) {
 		return record{cutoff: endOfTime, expires: expires}, nil
 	}
 	var r record
+	value, r.key, _ = strings.Cut(value, keyMark)
 	fields := [...]*int64{&r.cutoff, &r.previous, &r.iat, &r.extended}
 	n, more := 0, true
 	for ; more && n < len(fields); n++ {

@@ -8,6 +8,7 @@ func TestRecordsSurviveEncoding(t *testing.T) {
 		{cutoff: endOfTime, expires: 1_700_000_000_000_000},
 		{cutoff: 1_700_000_000_000_000, previous: 1_699_999_999_000_000, iat: 1_700_000_000},
 		{cutoff: 1_700_000_001_000_000, previous: 1_699_999_999_000_000, iat: 1_700_000_000},
+		{cutoff: 1_700_000_001_000_000, previous: 1_699_999_999_000_000, iat: 1_700_000_001, key: "AAAAAAAAAAAAAAAAAAAAA-"},
 		{cutoff: 1_700_000_001_000_000, previous: 1_699_999_999_000_000, iat: 1_700_000_001, extended: 1_700_000_009_000_000},
 		{cutoff: 1_700_000_001_000_000, previous: 1_699_999_999_000_000, iat: 1_700_000_000, extended: 1_700_000_009_000_000},
 	} {

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"time"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/jose"
 )
 
 // A Refresh is one refresh in progress (R5–R10): BeginRefresh, then the application's Reload and Recheck, then Commit.
@@ -11,17 +13,20 @@ type Refresh struct {
 	client  context.Context
 	store   *stepStore // outlives the client: a thief may hang up, but the session must end (R8)
 	token   *Token
+	proof   *Proof // nil: none
 	arrived time.Time
 	status  status
+	key     *jose.ClientKey // to which the successor is bound (R18); nil: that of token, if any
+	binds   bool            // the swap binds the session (R19)
 }
 
-// BeginRefresh rejects a token that cannot be refreshed, and ends the session on reuse.
-func (r *Rules) BeginRefresh(ctx context.Context, t *Token) (*Refresh, error) {
+// BeginRefresh rejects a token that cannot be refreshed, and ends the session on reuse. proof is nil if the client sent none.
+func (r *Rules) BeginRefresh(ctx context.Context, t *Token, proof *Proof) (*Refresh, error) {
 	now := time.Now()
 	if err := r.checkRefreshable(t, now); err != nil {
 		return nil, err
 	}
-	f := &Refresh{rules: r, client: ctx, store: r.stepStore(context.WithoutCancel(ctx)), token: t, arrived: now}
+	f := &Refresh{rules: r, client: ctx, store: r.stepStore(context.WithoutCancel(ctx)), token: t, proof: proof, arrived: now}
 	return f, f.Recheck()
 }
 
@@ -30,6 +35,11 @@ func (f *Refresh) Recheck() (err error) {
 	if f.status, err = f.rules.read(f.store, f.token, f.arrived); err != nil {
 		return err
 	}
+	if s := f.status.state; s != revoked && s != tooOld && s != forgotten {
+		if err := f.checkProof(); err != nil {
+			return err
+		}
+	}
 	return f.rules.reject(f.store, f.token, f.status.state)
 }
 
@@ -37,19 +47,23 @@ func (f *Refresh) Recheck() (err error) {
 // nothing is used up if it fails. It calls it again if another request's swap came first (R10). The instant is taken after
 // everything that may be slow except sign, because the grace period counts from it.
 func (f *Refresh) Commit(sign func(next *Token) error) error {
-	r, t := f.rules, f.token
+	r := f.rules
 	for range maxSwaps {
+		t := f.token
 		if next := f.sameAnswer(); next != nil {
 			return sign(next)
 		}
-		next := t.successor(r.instant(t.Instant+r.tokensPerIssue()), time.Now().Unix())
+		next := f.successor(r.instant(t.Instant+r.tokensPerIssue()), time.Now().Unix())
 		if err := sign(next); err != nil {
 			return err
 		}
 		if err := f.client.Err(); err != nil {
 			return unavailable(err) // the client has gone, so its token is not used up
 		}
-		updated := record{cutoff: next.Instant, previous: t.Instant, iat: next.IssuedAt}
+		updated := record{cutoff: next.Instant, previous: t.Instant, iat: next.IssuedAt, key: f.status.key}
+		if f.binds {
+			updated.key = f.key.Digest()
+		}
 		swapped, err := f.store.swap(t.sessionKey, f.status.value, updated.encode(), r.recordExpiry(t))
 		if swapped || err != nil {
 			return err
@@ -63,14 +77,15 @@ func (f *Refresh) Commit(sign func(next *Token) error) error {
 
 // sameAnswer returns the token of an earlier refresh that also answers this one: the successor of a token
 // in its grace period (R7), or the presented token itself if a swap made it less than a grace period ago and the
-// tokens of the answer are still alive (R6a). Otherwise it returns nil.
+// tokens of the answer are still alive (R6a). Otherwise, or if the refresh binds the session, it returns nil.
 func (f *Refresh) sameAnswer() *Token {
 	t, s := f.token, f.status
 	switch {
 	case s.state == inGrace:
-		return t.successor(s.cutoff, s.iat)
+		return f.successor(s.cutoff, s.iat)
+	case f.binds:
 	case t.Instant == s.cutoff && f.rules.graceHolds(s.graceStart(), f.arrived) && time.Now().Unix() < t.IssuedAt+t.ttl:
-		return t.successor(t.Instant, t.IssuedAt)
+		return f.successor(t.Instant, t.IssuedAt)
 	}
 	return nil
 }

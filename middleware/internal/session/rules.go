@@ -36,6 +36,7 @@ type Config struct {
 	Leeway             time.Duration
 	Pair               bool
 	KeepSessionOnReuse bool
+	RequireProof       bool // a session that is not bound cannot be refreshed (R19)
 }
 
 // Rules applies the session rules. It is used by many goroutines at once.

@@ -3,6 +3,8 @@ package session
 import (
 	"crypto/rand"
 	"encoding/base64"
+
+	"github.com/ginrefresh/ginrefresh/middleware/internal/jose"
 )
 
 // Kind is what a token is for. On the wire it is the typ of the header (RFC 8725 §3.11).
@@ -33,6 +35,8 @@ type Token struct {
 	AuthTime int64  // auth_time, in seconds
 	Deadline int64  // of the session, in seconds
 	ttl      int64  // the lifetime of the session's access tokens, in seconds
+
+	key *jose.ClientKey // cnf of a refresh token: the key to which the session is bound, or nil
 
 	// AppClaims holds the application's claims as JSON members, without the braces around them.
 	AppClaims []byte
@@ -79,10 +83,13 @@ func (t *Token) successor(instant, iat int64) *Token {
 // that every jti is unique.
 func (t *Token) AccessToken() *Token {
 	access := *t
-	access.Kind, access.Instant = AccessToken, t.Instant+1
+	access.Kind, access.Instant, access.key = AccessToken, t.Instant+1, nil
 	access.ExpiresAt = t.IssuedAt + t.ttl
 	return &access
 }
+
+// tokenID returns the jti of the token of a session that was issued at an instant.
+func tokenID(session string, instant int64) string { return session + "." + formatInstant(instant) }
 
 // birthMark separates the birth in a session's id from the random part. Base 36 does not contain it.
 const birthMark = "-"
