@@ -100,7 +100,7 @@ func (a *Auth) issue(ctx context.Context, id Identity, l session.Login) (tokens 
 	if id.Subject == "" || !utf8.ValidString(id.Subject) { // two subjects must not become one in JSON
 		return Tokens{}, nil, errors.New("middleware: Identity.Subject is empty or not valid UTF-8: it must be the user's id")
 	}
-	l.Subject = id.Subject
+	l.Subject, l.Label = id.Subject, label(id.Label)
 	if l.AppClaims, err = encodeClaims(id.Claims); err != nil {
 		return Tokens{}, nil, err
 	}
@@ -110,8 +110,17 @@ func (a *Auth) issue(ctx context.Context, id Identity, l session.Login) (tokens 
 	if t, err = a.rules.Login(ctx, l); err != nil {
 		return Tokens{}, nil, fromVerdict(err)
 	}
-	tokens, err = a.sign(a.verifier.Load(), t)
-	return tokens, t, err
+	if tokens, err = a.sign(a.verifier.Load(), t); err != nil {
+		return Tokens{}, nil, err
+	}
+	ended, err := a.rules.Enlist(ctx, t, l)
+	for _, s := range ended {
+		a.report(ctx, "", EventLogout, &session.Token{Session: s.ID, Subject: t.Subject, Label: s.Label}, nil)
+	}
+	if err != nil {
+		return Tokens{}, nil, fromVerdict(err)
+	}
+	return tokens, t, nil
 }
 
 // encodeClaims turns the claims of an Identity or of Reload into JSON. Its error is not an *Error: it is a mistake in the

@@ -48,6 +48,11 @@ type Config struct {
 	// refreshed. Default: one token for both.
 	Pair bool
 
+	// MaxSessions is how many sessions a subject can have, at most 50. At the limit a login first ends the session with the
+	// oldest login. It also turns on [Auth.Sessions], [Auth.RevokeOthers] and their handlers (R17). A login then takes one
+	// swap more. Use the same value on all servers. 0: no limit, and sessions are not listed.
+	MaxSessions int
+
 	// Bind lets clients bind the refresh token to a key that never leaves them, so that a stolen refresh token is
 	// worthless (R18, R19). It needs Pair. Default [BindOff]. See docs/bound.md.
 	Bind Binding
@@ -146,6 +151,9 @@ type Identity struct {
 	// are not secret. A token of more than 8 KiB is refused.
 	Claims any
 
+	// Label describes the device or browser, for [Auth.Sessions]. It is cut at 64 bytes.
+	Label string
+
 	// TTL and RefreshTTL are shorter lifetimes for this session. The configured ones apply if these are 0 or longer.
 	// Fractions of a second are cut off.
 	TTL        time.Duration
@@ -164,6 +172,7 @@ func (c Config) rules() session.Config {
 		Leeway:             c.Leeway,
 		Pair:               c.Pair,
 		KeepSessionOnReuse: c.KeepSessionOnReuse,
+		MaxSessions:        c.MaxSessions,
 		RequireProof:       c.Bind == BindRequired,
 	}
 }
@@ -205,6 +214,7 @@ func (c Config) validate() (*jose.KeySet, *http.CrossOriginProtection, error) {
 	mistakes := append(c.storeMistakes(), c.durationMistakes()...)
 	mistakes = append(mistakes, c.textMistakes()...)
 	mistakes = append(mistakes, c.bindMistakes()...)
+	mistakes = append(mistakes, c.sessionMistakes()...)
 	if c.Cookie != nil {
 		mistakes = append(mistakes, c.Cookie.mistakes(c.Pair)...)
 	}

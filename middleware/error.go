@@ -37,6 +37,7 @@ const (
 	CodeSubjectRefused     Code = "subject_refused"     // 401: Reload refused the subject, log in
 	CodeInvalidCredentials Code = "invalid_credentials" // 401: the login was refused
 	CodeLoginTooOld        Code = "login_too_old"       // 401: log in again for this action (RFC 9470)
+	CodeNotFound           Code = "not_found"           // 404: the subject has no such session
 	CodeForbidden          Code = "forbidden"           // 403: the condition of Allow is not met
 	CodeCrossOrigin        Code = "cross_origin"        // 403: a cookie request from another origin
 	CodeStoreUnavailable   Code = "store_unavailable"   // 503: retry later; the token is still usable (R14)
@@ -103,6 +104,7 @@ var errorTable = map[Code]Error{
 	CodeSubjectRefused:     {Status: http.StatusUnauthorized, Type: "invalid_token", Description: "the session must not continue, log in"},
 	CodeInvalidCredentials: {Status: http.StatusUnauthorized, Type: "invalid_credentials", Description: "the credentials are not valid"},
 	CodeLoginTooOld:        {Status: http.StatusUnauthorized, Type: "insufficient_user_authentication", Description: "a more recent login is required"},
+	CodeNotFound:           {Status: http.StatusNotFound, Type: "not_found", Description: "the subject has no such session"},
 	CodeForbidden:          {Status: http.StatusForbidden, Type: "insufficient_scope", Description: "access denied"},
 	CodeCrossOrigin:        {Status: http.StatusForbidden, Type: "invalid_request", Description: "cross-origin request refused"},
 	CodeStoreUnavailable:   {Status: http.StatusServiceUnavailable, Type: "temporarily_unavailable", Description: "try again later"},

@@ -12,14 +12,15 @@ import (
 type EventKind string
 
 const (
-	EventLogin       EventKind = "login"        // tokens were issued
-	EventLoginFailed EventKind = "login_failed" // Authenticate refused the login or failed
-	EventRefresh     EventKind = "refresh"      // a token was replaced, or an earlier answer was repeated (R6a, R7)
-	EventReuse       EventKind = "reuse"        // a token was presented long after it had been replaced (R8)
-	EventLogout      EventKind = "logout"       // one session ended
-	EventLogoutAll   EventKind = "logout_all"   // all sessions of a subject ended
-	EventStoreForgot EventKind = "store_forgot" // the store has lost records, so a session that may have been revoked was rejected (R20, R21)
-	EventRejected    EventKind = "rejected"     // anything else was rejected
+	EventLogin        EventKind = "login"         // tokens were issued
+	EventLoginFailed  EventKind = "login_failed"  // Authenticate refused the login or failed
+	EventRefresh      EventKind = "refresh"       // a token was replaced, or an earlier answer was repeated (R6a, R7)
+	EventReuse        EventKind = "reuse"         // a token was presented long after it had been replaced (R8)
+	EventLogout       EventKind = "logout"        // one session ended
+	EventLogoutAll    EventKind = "logout_all"    // all sessions of a subject ended
+	EventLogoutOthers EventKind = "logout_others" // all other sessions of a subject ended
+	EventStoreForgot  EventKind = "store_forgot"  // the store has lost records, so a session that may have been revoked was rejected (R20, R21)
+	EventRejected     EventKind = "rejected"      // anything else was rejected
 )
 
 // Event is passed to [Config].OnEvent. It never contains a token or a key.
@@ -30,6 +31,10 @@ type Event struct {
 	// Otherwise they are "".
 	Subject   string
 	SessionID string
+
+	// Label is the [Identity].Label of a login, and of a session that a login ended because of [Config].MaxSessions.
+	// Otherwise it is "".
+	Label string
 
 	// Code is the error code, "" on success.
 	Code Code
@@ -49,7 +54,7 @@ func (a *Auth) report(ctx context.Context, clientIP string, kind EventKind, t *s
 	}
 	e := Event{Kind: kind, ClientIP: clientIP, Err: err}
 	if t != nil {
-		e.Subject, e.SessionID = t.Subject, t.Session
+		e.Subject, e.SessionID, e.Label = t.Subject, t.Session, t.Label
 	}
 	if err != nil {
 		failure := asError(err)

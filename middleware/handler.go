@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/gin-gonic/gin"
 
@@ -55,6 +56,7 @@ func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if err != nil {
 		return Tokens{}, nil, loginError(err)
 	}
+	begun.Replaces = a.previousSessions(c)
 	return a.issue(c.Request.Context(), id, begun)
 }
 
@@ -70,6 +72,16 @@ func loginError(err error) error {
 		return newError(CodeBadRequest, err)
 	}
 	return newError(CodeStoreUnavailable, err)
+}
+
+// previousSessions returns the ids of the sessions that endPreviousSessions will end.
+func (a *Auth) previousSessions(c *gin.Context) (ids []string) {
+	for _, text := range a.cookies.tokens(c.Request) {
+		if t, _, err := a.decode(a.verifier.Load(), text); err == nil && !slices.Contains(ids, t.Session) {
+			ids = append(ids, t.Session)
+		}
+	}
+	return ids
 }
 
 // endPreviousSessions ends the sessions of the cookies that came with a login, except the new session (R16).

@@ -294,6 +294,7 @@ var wireErrors = map[middleware.Code]struct {
 	middleware.CodeSubjectRefused:     {401, "invalid_token"},
 	middleware.CodeInvalidCredentials: {401, "invalid_credentials"},
 	middleware.CodeLoginTooOld:        {401, "insufficient_user_authentication"},
+	middleware.CodeNotFound:           {404, "not_found"},
 	middleware.CodeForbidden:          {403, "insufficient_scope"},
 	middleware.CodeCrossOrigin:        {403, "invalid_request"},
 	middleware.CodeStoreUnavailable:   {503, "temporarily_unavailable"},

@@ -133,6 +133,16 @@ func (w *world) probe() {
 		return a
 	}
 	w.restAt = time.Now()
+	if w.limited {
+		w.limit = 2
+		sessions, err := w.servers[0].Sessions(ctx, subject)
+		if err != nil {
+			panic(err)
+		}
+		for _, s := range sessions {
+			w.listed = append(w.listed, s.ID)
+		}
+	}
 	for i, s := range w.servers {
 		for _, t := range w.tokens {
 			_, err := s.Verify(ctx, t.access)
@@ -197,6 +207,8 @@ func allPairs(pair bool) (all []combination) {
 	add(setup{reload: true}, ops{refresh}, ops{refresh, verify, logout, logoutAll, change, replaceKeys, autoEarly})
 	add(setup{reload: true, refreshed: true}, ops{refresh, refreshOld}, ops{refresh, refreshOld, logout})
 	add(setup{cookies: true}, ops{signInAgain, signInWrong}, ops{signInAgain, signInWrong, refresh, verify, logout, logoutAll, change})
+	add(setup{limited: true}, ops{login, signIn, logoutOthers, changeOthers},
+		ops{login, signIn, logoutOthers, changeOthers, refresh, verify, logout, endSession, logoutAll})
 	if !pair {
 		add(setup{expired: true}, ops{auto}, ops{auto, refresh, verify, logout, logoutAll, replaceKeys})
 		add(setup{expired: true, refreshed: true}, ops{autoOld}, ops{autoOld, auto, refreshOld, logout})
@@ -234,11 +246,11 @@ func everything() (all []combination) {
 			for _, sameServer := range []bool{false, true} {
 				c.sameServer = sameServer
 				calm := c
-				calm.twice = !c.reload && !c.cookies && !c.aged
+				calm.twice = !c.reload && !c.cookies && !c.aged && !c.limited
 				all = append(all, calm)
 				for _, d := range disturbancesOf(c.setup) {
-					if sameServer && (d == forgetting || d == rollingBack) {
-						continue // the servers have no part in it
+					if c.logins() || sameServer && (d == forgetting || d == rollingBack) {
+						continue // the servers have no part in it, and two logins with a limit have too many schedules
 					}
 					disturbed := c
 					disturbed.disturbance = d
@@ -252,14 +264,17 @@ func everything() (all []combination) {
 	return all
 }
 
-// someOfIt returns the combinations of the short form: every pair without a disturbance, and in one of the modes also
+// someOfIt returns the combinations of the short form: nearly every pair without a disturbance, and in one of the modes also
 // with one, two losses of records, and two triples.
 func someOfIt() (all []combination) {
 	for _, pair := range []bool{false, true} {
 		for i, c := range allPairs(pair) {
+			if c.limited && slices.ContainsFunc(c.operations, func(o operation) bool { return o.password }) {
+				continue
+			}
 			c.twice = c.peek
 			all = append(all, c)
-			if possible := disturbancesOf(c.setup); pair == (i%2 == 0) {
+			if possible := disturbancesOf(c.setup); pair == (i%2 == 0) && !c.logins() {
 				c.disturbance, c.twice = possible[i/2%len(possible)], false
 				all = append(all, c)
 			}
@@ -278,10 +293,15 @@ func (c combination) endsAll() bool {
 	return slices.ContainsFunc(c.operations, func(o operation) bool { return o.ends == allSessions })
 }
 
+// logins reports whether all operations are logins. With a limit these take many steps.
+func (c combination) logins() bool {
+	return c.limited && !slices.ContainsFunc(c.operations, func(o operation) bool { return !o.startsSession })
+}
+
 // disturbancesOf returns the disturbances that are possible in the setup. A store in memory is not slow, ignores the
 // context, and forgets nothing while its process lives.
 func disturbancesOf(s setup) []disturbance {
-	if s.peek {
+	if s.peek || s.limited {
 		return []disturbance{fault}
 	}
 	return []disturbance{fault, hangUp, slow, gracePasses, ttlPasses, forgetting, rollingBack}

@@ -13,23 +13,25 @@ import (
 type scope int
 
 const (
-	nothing     scope = iota
-	oneSession        // the session of the presented token
-	allSessions       // of the subject
-	oldKey            // all sessions signed with the old key
+	nothing       scope = iota
+	oneSession          // the session of the presented token
+	allSessions         // of the subject
+	otherSessions       // all sessions of the subject but that of the presented token
+	oldKey              // all sessions signed with the old key
 )
 
 // operation is one request of a client, or one call of the application.
 type operation struct {
-	name     string
-	old      bool // it presents the session's previous token instead of the current one
-	admits   bool // it succeeds only with a valid token
-	renews   bool // it returns the successor of the presented token, or ends the session on reuse
-	password bool // it is a login that checks a password
-	changes  bool // it changes the password
-	ends     scope
-	oneToken bool // it exists only in one-token mode
-	run      func(w *world, c *call, s *server) answer
+	name          string
+	old           bool // it presents the session's previous token instead of the current one
+	admits        bool // it succeeds only with a valid token
+	renews        bool // it returns the successor of the presented token, or ends the session on reuse
+	startsSession bool // it is a login
+	password      bool // it is a login that checks a password
+	changes       bool // it changes the password
+	ends          scope
+	oneToken      bool // it exists only in one-token mode
+	run           func(w *world, c *call, s *server) answer
 }
 
 // call is an operation in one schedule.
@@ -64,23 +66,25 @@ func (c *call) outcome() string {
 }
 
 var (
-	refresh     = operation{name: "refresh", admits: true, renews: true, run: doRefresh}
-	refreshOld  = operation{name: "refresh of the previous token", old: true, admits: true, renews: true, run: doRefresh}
-	verify      = operation{name: "verify", admits: true, run: doVerify}
-	verifyOld   = operation{name: "verify of the previous token", old: true, admits: true, run: doVerify}
-	auto        = operation{name: "AutoRefresh", admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
-	autoOld     = operation{name: "AutoRefresh of the previous token", old: true, admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
-	autoEarly   = operation{name: "early AutoRefresh", admits: true, renews: true, oneToken: true, run: doAuto("/early")}
-	logout      = operation{name: "logout", ends: oneSession, run: doLogout}
-	logoutOld   = operation{name: "logout with the previous token", old: true, ends: oneSession, run: doLogout}
-	endSession  = operation{name: "end session", ends: oneSession, run: doEndSession}
-	logoutAll   = operation{name: "log out everywhere", ends: allSessions, run: doLogoutAll}
-	change      = operation{name: "password change", changes: true, ends: allSessions, run: doChange}
-	replaceKeys = operation{name: "SetKeys", ends: oldKey, run: doSetKeys}
-	login       = operation{name: "login", run: doLogin}
-	signIn      = operation{name: "password login", password: true, run: doSignIn(oldPassword)}
-	signInAgain = operation{name: "cookie login", password: true, ends: oneSession, run: doSignIn(oldPassword)}
-	signInWrong = operation{name: "refused cookie login", run: doSignIn("wrong")}
+	refresh      = operation{name: "refresh", admits: true, renews: true, run: doRefresh}
+	refreshOld   = operation{name: "refresh of the previous token", old: true, admits: true, renews: true, run: doRefresh}
+	verify       = operation{name: "verify", admits: true, run: doVerify}
+	verifyOld    = operation{name: "verify of the previous token", old: true, admits: true, run: doVerify}
+	auto         = operation{name: "AutoRefresh", admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
+	autoOld      = operation{name: "AutoRefresh of the previous token", old: true, admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
+	autoEarly    = operation{name: "early AutoRefresh", admits: true, renews: true, oneToken: true, run: doAuto("/early")}
+	logout       = operation{name: "logout", ends: oneSession, run: doLogout}
+	logoutOld    = operation{name: "logout with the previous token", old: true, ends: oneSession, run: doLogout}
+	endSession   = operation{name: "end session", ends: oneSession, run: doEndSession}
+	logoutAll    = operation{name: "log out everywhere", ends: allSessions, run: doLogoutAll}
+	change       = operation{name: "password change", changes: true, ends: allSessions, run: doChange}
+	logoutOthers = operation{name: "log out others", ends: otherSessions, run: doLogoutOthers}
+	changeOthers = operation{name: "password change that ends others", changes: true, ends: otherSessions, run: doChangeOthers}
+	replaceKeys  = operation{name: "SetKeys", ends: oldKey, run: doSetKeys}
+	login        = operation{name: "login", startsSession: true, run: doLogin}
+	signIn       = operation{name: "password login", startsSession: true, password: true, run: doSignIn(oldPassword)}
+	signInAgain  = operation{name: "cookie login", password: true, ends: oneSession, run: doSignIn(oldPassword)}
+	signInWrong  = operation{name: "refused cookie login", run: doSignIn("wrong")}
 )
 
 func doRefresh(_ *world, c *call, s *server) answer {
@@ -113,6 +117,15 @@ func doLogoutAll(_ *world, c *call, s *server) answer {
 func doChange(w *world, c *call, s *server) answer {
 	w.password = newPassword
 	return fromError(s.RevokeSubject(c.ctx, subject))
+}
+
+func doLogoutOthers(w *world, c *call, s *server) answer {
+	return fromError(s.RevokeOthers(c.ctx, middleware.Claims{Subject: subject, SessionID: c.presented.session.id}))
+}
+
+func doChangeOthers(w *world, c *call, s *server) answer {
+	w.password = newPassword
+	return doLogoutOthers(w, c, s)
 }
 
 // doSetKeys replaces the key on one server after the other, as one does after a leak.

@@ -40,6 +40,8 @@ type history struct {
 	sessions  []*session
 	tokens    []*token
 	restAt    time.Time // when all calls had ended
+	limit     int       // of the subject's sessions; 0: none
+	listed    []string  // the subject's sessions at rest
 
 	lostAt     int  // the step at which the store lost records, or 0
 	rolledBack bool // it lost only those of the schedule
@@ -124,6 +126,10 @@ func (h *history) violations() (found []string) {
 		h.oneBranch(s, report)
 		h.nothingOutlivesItsEnd(s, report)
 		h.theRestLives(s, report)
+		h.listedAndAlive(s, report)
+	}
+	if h.limit > 0 && len(h.listed) > h.limit {
+		report("R17", "%d sessions are listed, the limit is %d", len(h.listed), h.limit)
 	}
 	for _, c := range h.calls {
 		h.staysRevoked(c, report)
@@ -228,6 +234,8 @@ func (h *history) ends(e *call, s *session) (rule string, ends bool) {
 		return "R16", e.presented.session == s
 	case e.ends == oneSession:
 		return "R11", e.presented.session == s
+	case e.ends == otherSessions:
+		return "R12, R17", e.presented.session != s && (s.login.answered < e.began || s.login.password && e.changes)
 	case e.ends == oldKey:
 		return "R1a", s.oldKey // even if the login was in progress
 	}
@@ -246,6 +254,10 @@ func (h *history) mayEnd(e *call, s *session) bool {
 		return e.presented.session == s
 	case e.ends == allSessions:
 		return e.answered > s.login.began
+	case e.ends == otherSessions:
+		return e.presented.session != s && e.answered > s.login.began
+	case h.limit > 0 && e.startsSession:
+		return true // one of the oldest logins makes place
 	case e.ends == oldKey:
 		return s.oldKey
 	}
@@ -307,6 +319,26 @@ func (h *history) staysRevoked(c *call, report reporter) {
 	}
 }
 
+// listedAndAlive checks that at rest a session is listed if and only if it lives (R17). A login whose answer was lost
+// is listed, too, but then the reference does not know its session.
+func (h *history) listedAndAlive(s *session, report reporter) {
+	if h.limit == 0 {
+		return
+	}
+	alive := false
+	for _, t := range h.tokens {
+		alive = alive || t.session == s && (t.verified[0] == "" || t.refreshed[0] == "")
+	}
+	if listed := slices.Contains(h.listed, s.id); alive != listed && !h.keyIsGone(s) {
+		report("R17", "a session lives: %v, is listed: %v", alive, listed)
+	}
+}
+
+// keyIsGone reports whether the session's tokens are rejected because of SetKeys, of which its record knows nothing.
+func (h *history) keyIsGone(s *session) bool {
+	return slices.ContainsFunc(h.calls, func(e *call) bool { return e.ends == oldKey && s.oldKey })
+}
+
 // fairAnswer checks that every error has a reason.
 func (h *history) fairAnswer(c *call, report reporter) {
 	hasBegun := func(match func(e *call) bool) bool {
@@ -351,6 +383,6 @@ func (c *call) finishesAlone() bool { return c.ends != nothing && !c.password ||
 // mayFollow reports whether a password login may be answered 503 because of e: the subject was revoked while the
 // password was checked, or just before by another server, whose clock may differ (R12).
 func (c *call) mayFollow(e *call) bool {
-	return e.ends == allSessions &&
+	return (e.ends == allSessions || e.ends == otherSessions) &&
 		(e.answered > c.began || e.server != c.server && c.beganAt.Sub(e.answeredAt) < 2*time.Second)
 }

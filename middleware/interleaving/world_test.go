@@ -37,6 +37,7 @@ type setup struct {
 	aged      bool // it was replaced longer ago than the grace period
 	reload    bool // Config.Reload is set
 	cookies   bool // Config.Cookie is set, and the session has cookies
+	limited   bool // the subject can have two sessions, as many as there are
 	peek      bool // the store is a Peeker, and the current token is in the token cache
 	defect    defect
 }
@@ -51,7 +52,7 @@ func (s setup) String() string {
 		text string
 	}{
 		{s.expired, "expired"}, {s.refreshed, "just refreshed"}, {s.aged, "refreshed before"},
-		{s.reload, "with Reload"}, {s.cookies, "cookies"}, {s.peek, "peeking"},
+		{s.reload, "with Reload"}, {s.cookies, "cookies"}, {s.limited, "limited"}, {s.peek, "peeking"},
 	} {
 		if tag.set {
 			name += ", " + tag.text
@@ -108,6 +109,9 @@ func (w *world) newServer() *server {
 	}
 	if w.reload {
 		c.Reload = w.reloadClaims
+	}
+	if w.limited {
+		c.MaxSessions = 2
 	}
 	if w.cookies {
 		c.Cookie = &middleware.Cookie{}

@@ -17,6 +17,8 @@ type Login struct {
 	AppClaims       []byte          // the application's claims, from EncodeClaims
 	Key             *jose.ClientKey // to which the session is bound from the start; nil: none
 	TTL, RefreshTTL time.Duration
+	Label           string   // for the list of the subject's sessions
+	Replaces        []string // the sessions that the login is going to end (R16)
 }
 
 // maxBirths limits the lookups of one login. Each but the first follows a revocation of the subject, or finds keys that the
@@ -64,6 +66,7 @@ func (r *Rules) Login(ctx context.Context, l Login) (*Token, error) {
 		Deadline:  now + int64(l.RefreshTTL/time.Second),
 		ttl:       int64(l.TTL / time.Second),
 		AppClaims: l.AppClaims,
+		Label:     l.Label,
 		key:       l.Key,
 	}
 	if r.Pair {

@@ -36,6 +36,7 @@ type Config struct {
 	Leeway             time.Duration
 	Pair               bool
 	KeepSessionOnReuse bool
+	MaxSessions        int  // of a subject; 0: they are not listed (R17)
 	RequireProof       bool // a session that is not bound cannot be refreshed (R19)
 }
 

@@ -90,15 +90,21 @@ func (a *stepStore) bounded(call func(ctx context.Context) error) error {
 	return nil
 }
 
-// get returns the values of at most two keys, and the instant since when the store has forgotten nothing about them (R20).
+// get is getAll for at most two keys.
 func (a *stepStore) get(keys ...string) (values [2]string, since int64, err error) {
+	all, since, err := a.getAll(keys...)
+	copy(values[:], all)
+	return values, since, err
+}
+
+// getAll returns the values of the keys, and the instant since when the store has forgotten nothing about them (R20).
+func (a *stepStore) getAll(keys ...string) (values []string, since int64, err error) {
 	err = a.bounded(func(ctx context.Context) error {
-		got, t, err := a.rules.Store.Get(ctx, keys...)
-		if err == nil && len(got) != len(keys) {
+		all, t, err := a.rules.Store.Get(ctx, keys...)
+		if err == nil && len(all) != len(keys) {
 			err = errStoreAnswer
 		}
-		copy(values[:], got)
-		since = sinceInstant(t)
+		values, since = all, sinceInstant(t)
 		return err
 	})
 	return values, since, err

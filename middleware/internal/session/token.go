@@ -38,6 +38,8 @@ type Token struct {
 
 	key *jose.ClientKey // cnf of a refresh token: the key to which the session is bound, or nil
 
+	Label string // of the login that has just issued it; not part of the wire form
+
 	// AppClaims holds the application's claims as JSON members, without the braces around them.
 	AppClaims []byte
 	// Payload is the complete JSON object that was signed.
