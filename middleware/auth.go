@@ -189,6 +189,19 @@ func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 	return claimsOf(t), nil
 }
 
+// Alive returns nil while the session of the claims lives, and an [*Error] once it was logged out, revoked, or is past its last
+// token. It does not matter that the token of the claims has expired or was replaced. Use it in handlers that outlive
+// the token, such as WebSockets and long jobs, before each thing that they do for the user. The claims must come from this
+// Auth.
+func (a *Auth) Alive(ctx context.Context, claims Claims) error {
+	if claims.token == nil {
+		return newError(CodeTokenInvalid, errNoClaims)
+	}
+	return fromVerdict(a.rules.Alive(ctx, claims.token))
+}
+
+var errNoClaims = errors.New("middleware: Alive needs the claims of a token that this Auth has verified or issued")
+
 // verify returns a genuine token even with an error, for the report.
 func (a *Auth) verify(ctx context.Context, text string) (*session.Token, error) {
 	t, memo, err := a.decode(a.verifier.Load(), text)

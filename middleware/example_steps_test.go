@@ -133,9 +133,9 @@ func ExampleAuth_SetKeys() {
 	// <nil>
 }
 
-// A WebSocket outlives its token. If the server verifies the token again with every message, a logout ends the
-// connection.
-func ExampleAuth_Verify() {
+// A WebSocket outlives its token. The token is verified when the connection opens. After that the server asks with every
+// message whether the session still lives, so a refresh in another tab does not matter, and a logout ends the connection.
+func ExampleAuth_Alive() {
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
 		Store: store.NewMemory(),
@@ -149,16 +149,21 @@ func ExampleAuth_Verify() {
 		log.Fatal(err)
 	}
 
-	token := tokens.AccessToken // from the first message or FromQuery
+	claims, err := auth.Verify(ctx, tokens.AccessToken) // from the first message or FromQuery; or use a guard
+	if err != nil {
+		log.Fatal(err)
+	}
 	for _, message := range []string{"one", "two", "three"} {
-		claims, err := auth.Verify(ctx, token)
-		if e := (*middleware.Error)(nil); errors.As(err, &e) {
-			fmt.Println("closing:", e.Code) // the client refreshes or logs in, and reconnects
+		if e := (*middleware.Error)(nil); errors.As(auth.Alive(ctx, claims), &e) {
+			fmt.Println("closing:", e.Code) // the client logs in and reconnects
 			break
 		}
 		fmt.Println(claims.Subject, "says", message)
-		if message == "two" {
-			_ = auth.Logout(ctx, token) // in another tab
+		switch message {
+		case "one":
+			tokens, _ = auth.Refresh(ctx, tokens.AccessToken) // in another tab
+		case "two":
+			_ = auth.Logout(ctx, tokens.AccessToken)
 		}
 	}
 	// Output:

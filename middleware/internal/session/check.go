@@ -65,6 +65,27 @@ func (r *Rules) Introspect(ctx context.Context, t *Token) error {
 	return r.checkBlacklist(ctx, t, nil, now, false)
 }
 
+// Alive decides whether the session of a token lives, whatever became of the token itself: it may have expired or been
+// replaced (R3, R5, R20).
+func (r *Rules) Alive(ctx context.Context, t *Token) error {
+	now := time.Now()
+	if err := r.checkAnyAlive(t, now); err != nil {
+		return err
+	}
+	var a *stepStore
+	if r.peek == nil {
+		a = r.stepStore(ctx)
+	}
+	s, err := r.read(a, t, now)
+	switch {
+	case err != nil:
+		return err
+	case s.state == revoked || s.state == tooOld || s.state == forgotten:
+		return s.err()
+	}
+	return nil
+}
+
 // VerifyUnrefreshed decides about a token that NeedsRefresh has found to be alive. Unlike Verify it ends the session
 // on reuse (R8).
 func (r *Rules) VerifyUnrefreshed(ctx context.Context, t *Token, m *Memo) error {
