@@ -20,19 +20,54 @@ type tokenResponse struct {
 	RefreshExpiresIn int64  `json:"refresh_expires_in"`
 }
 
+// MarshalJSON writes the body of the response to a login or refresh without cookies (RFC 6749 §5.1): access_token,
+// token_type, expires_in and refresh_expires_in in seconds from now, and in pair mode refresh_token.
+func (t Tokens) MarshalJSON() ([]byte, error) {
+	return json.Marshal(tokenResponse{
+		AccessToken:      t.AccessToken,
+		TokenType:        "Bearer",
+		ExpiresIn:        secondsUntil(t.ExpiresAt),
+		RefreshToken:     t.RefreshToken,
+		RefreshExpiresIn: secondsUntil(t.RefreshUntil),
+	})
+}
+
 // answerTokens responds with tokens. sent is the token of a cookie that came with the request, if any.
 func (a *Auth) answerTokens(c *gin.Context, tokens Tokens, sent string) {
-	response := tokenResponse{
-		TokenType:        "Bearer",
-		ExpiresIn:        secondsUntil(tokens.ExpiresAt),
-		RefreshExpiresIn: secondsUntil(tokens.RefreshUntil),
-	}
 	if a.cookies != nil {
 		a.cookies.set(c, tokens, sent)
-	} else {
-		response.AccessToken, response.RefreshToken = tokens.AccessToken, tokens.RefreshToken
 	}
-	c.JSON(http.StatusOK, response)
+	if a.onTokens != nil {
+		a.onTokens(c, tokens)
+		return
+	}
+	if a.cookies != nil {
+		tokens.AccessToken, tokens.RefreshToken = "", "" // scripts must not see them
+	}
+	c.JSON(http.StatusOK, tokens)
+}
+
+// Answer responds with tokens from [Auth.Issue] as LoginHandler does, for a login of the application's own, such as
+// "register, then log in". With cookies it ends the session of the cookie that came with the request (R16). It checks
+// no origin: call it from a handler that does, or that no other site can use. If the store fails it answers 503.
+func (a *Auth) Answer(c *gin.Context, tokens Tokens) {
+	forbidStoring(c)
+	if a.cookies != nil {
+		if err := a.endPreviousSessions(c, tokens.Claims.SessionID); err != nil {
+			a.answerError(c, err)
+			return
+		}
+	}
+	a.answerTokens(c, tokens, "")
+}
+
+// ClearCookies deletes the cookies that SetCookies and LoginHandler set. It does not end the session: see [Auth.Logout]. It panics
+// without [Config].Cookie.
+func (a *Auth) ClearCookies(c *gin.Context) {
+	if a.cookies == nil {
+		panic("middleware: ClearCookies needs Config.Cookie")
+	}
+	a.cookies.clear(c)
 }
 
 // SetCookies sets the cookies that LoginHandler sets, for another kind of login with its own response, such as a
@@ -96,8 +131,12 @@ func (a *Auth) errorResponse(e *Error) errorResponse {
 	return encodeError(e, a.realm)
 }
 
-// answered reports whether the application has written the response itself.
-func answered(c *gin.Context) bool { return c.IsAborted() || c.Writer.Written() }
+// answered reports whether the application has responded itself. The status of a redirect is only written at the end of the
+// request.
+func answered(c *gin.Context) bool {
+	redirects := c.Writer.Status() >= 300 && c.Writer.Status() < 400
+	return c.IsAborted() || c.Writer.Written() || redirects
+}
 
 var jsonType = []string{"application/json; charset=utf-8"} // as gin's c.JSON sets it
 

@@ -28,6 +28,7 @@ type Auth struct {
 	protection   *http.CrossOriginProtection
 	authenticate func(c *gin.Context) (Identity, error)
 	reload       func(ctx context.Context, claims Claims) (any, error)
+	onTokens     func(c *gin.Context, tokens Tokens)
 	onError      func(c *gin.Context, err *Error)
 	onEvent      func(ctx context.Context, e Event)
 	realm        string
@@ -54,6 +55,7 @@ func New(config Config) (*Auth, error) {
 		protection:   protection,
 		authenticate: config.Authenticate,
 		reload:       config.Reload,
+		onTokens:     config.OnTokens,
 		onError:      config.OnError,
 		onEvent:      config.OnEvent,
 		realm:        config.Realm,

@@ -63,8 +63,8 @@ type Config struct {
 	PublicURL string
 
 	// Authenticate checks the credentials of a login request for LoginHandler. It returns the user's identity, or
-	// [ErrRefused], or [ErrBadRequest], or any other error if it could not decide. If it has written a response itself
-	// (429, a second factor), that response stands. Without Authenticate LoginHandler answers 500; use [Auth.Issue]
+	// [ErrRefused], or [ErrBadRequest], or any other error if it could not decide. If it has responded itself (429, a
+	// redirect to a second factor), that response stands. Without Authenticate LoginHandler answers 500; use [Auth.Issue]
 	// after another kind of login.
 	Authenticate func(c *gin.Context) (Identity, error)
 
@@ -132,6 +132,10 @@ type Config struct {
 	// DangerouslyIgnoreRevocation lets a verify-only service run without a Store. It accepts every token until it
 	// expires, even after a logout, and in one-token mode even after a refresh.
 	DangerouslyIgnoreRevocation bool
+
+	// OnTokens writes the response to a successful login or refresh in place of the default JSON, for example a redirect
+	// after a form login, or other member names. The cookies are already set. Tokens encode themselves as the default JSON.
+	OnTokens func(c *gin.Context, tokens Tokens)
 
 	// OnError writes the response to a rejected request in place of the default JSON. The status, WWW-Authenticate and
 	// Retry-After are already set. The handlers behind the guard do not run.

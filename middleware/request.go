@@ -53,6 +53,17 @@ func (a *Auth) presented(c *gin.Context, sources []Source) (presentedToken, erro
 	return presentedToken{}, newError(CodeTokenMissing, nil)
 }
 
+// PresentedToken returns the text of the request's token, for a handler that passes it on to another service. It returns ""
+// if a guard of this Auth has not accepted the request. Behind AutoRefresh it may be the token that was replaced. Do not
+// log it.
+func (a *Auth) PresentedToken(c *gin.Context) string {
+	if a.accepted(c) == nil {
+		return ""
+	}
+	p, _ := a.presented(c, a.sources) // the guard has found it before
+	return p.text
+}
+
 var errCrossOrigin = errors.New("the request comes from another origin")
 
 // checkOrigin rejects a request that another site may have made the browser send. The handshake of a WebSocket is a GET,

@@ -1,0 +1,89 @@
+package middleware_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/ginrefresh/ginrefresh/middleware"
+	"github.com/ginrefresh/ginrefresh/store"
+)
+
+// Register, then log in: Answer responds as LoginHandler does.
+func ExampleAuth_Answer() {
+	auth, err := middleware.New(middleware.Config{
+		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
+		Store: store.NewMemory(),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	r := gin.New()
+	r.POST("/register", func(c *gin.Context) {
+		user := c.PostForm("user") // create the account here
+		tokens, err := auth.Issue(c.Request.Context(), middleware.Identity{Subject: user})
+		if err != nil {
+			_ = c.AbortWithError(http.StatusServiceUnavailable, err)
+			return
+		}
+		auth.Answer(c, tokens)
+	})
+
+	server := httptest.NewServer(r)
+	defer server.Close()
+	response, err := http.PostForm(server.URL+"/register", url.Values{"user": {"ann"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	fmt.Println(response.Status)
+	// Output: 200 OK
+}
+
+// A server-rendered application: the login form ends in a redirect, and so does a page that needs a login.
+func ExampleConfig_OnTokens() {
+	auth, err := middleware.New(middleware.Config{
+		Keys:   []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
+		Store:  store.NewMemory(),
+		Cookie: &middleware.Cookie{Insecure: true}, // for this example; leave Insecure out behind TLS
+		Authenticate: func(c *gin.Context) (middleware.Identity, error) {
+			if c.PostForm("password") != "secret" {
+				return middleware.Identity{}, middleware.ErrRefused
+			}
+			return middleware.Identity{Subject: c.PostForm("user")}, nil
+		},
+		OnTokens: func(c *gin.Context, _ middleware.Tokens) { c.Redirect(http.StatusSeeOther, "/home") },
+		OnError:  func(c *gin.Context, e *middleware.Error) { c.Redirect(http.StatusSeeOther, "/login?problem="+string(e.Code)) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	r := gin.New()
+	r.GET("/login", func(c *gin.Context) { c.String(http.StatusOK, "the form, problem: %s", c.Query("problem")) })
+	r.POST("/login", auth.LoginHandler)
+	r.GET("/home", auth.Required(), func(c *gin.Context) { c.String(http.StatusOK, "hello %s", middleware.MustClaims(c).Subject) })
+
+	server := httptest.NewServer(r)
+	defer server.Close()
+	jar, _ := cookiejar.New(nil)
+	browser := &http.Client{Jar: jar}
+	for _, password := range []string{"wrong", "secret"} {
+		response, err := browser.PostForm(server.URL+"/login", url.Values{"user": {"ann"}, "password": {password}})
+		if err != nil {
+			log.Fatal(err)
+		}
+		page, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		fmt.Println(string(page))
+	}
+	// Output:
+	// the form, problem: invalid_credentials
+	// hello ann
+}
