@@ -60,7 +60,9 @@ func ExampleConfig_OnTokens() {
 			return middleware.Identity{Subject: c.PostForm("user")}, nil
 		},
 		OnTokens: func(c *gin.Context, _ middleware.Tokens) { c.Redirect(http.StatusSeeOther, "/home") },
-		OnError:  func(c *gin.Context, e *middleware.Error) { c.Redirect(http.StatusSeeOther, "/login?problem="+string(e.Code)) },
+		OnError: func(c *gin.Context, e *middleware.Error) {
+			c.Redirect(http.StatusSeeOther, "/login?problem="+string(e.Code))
+		},
 	})
 	if err != nil {
 		log.Fatal(err)
