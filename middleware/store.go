@@ -9,7 +9,7 @@ import (
 // Package store keeps it in memory, store/boltstore on disk, store/redisstore in Redis and store/sqlstore in SQL. Package
 // store/storetest tests any other implementation against this contract.
 //
-// Keys may contain any bytes. Values are opaque, short and never empty. A returned error means that the backend failed
+// Keys may contain any bytes. Values are opaque, never empty, and at most 8 KiB long. A returned error means that the backend failed
 // or that ctx ended first; an absent key is not an error. A call must return soon after ctx is done: requests wait for
 // it, and are answered 503 if it fails (R14).
 //

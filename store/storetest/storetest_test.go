@@ -44,6 +44,7 @@ type faults struct {
 	foldsKeys      bool
 	cutsKeys       bool
 	trimsValues    bool
+	cutsValues     bool
 	deletesOnLost  bool // deletes the record in a lost swap
 	stalePeek      bool
 	copiesSelf     bool
@@ -167,6 +168,9 @@ func (p *plain) altered(key string, r record) record {
 	}
 	if p.trimsValues {
 		r.value = strings.TrimSpace(r.value)
+	}
+	if p.cutsValues {
+		r.value = r.value[:min(len(r.value), 4<<10)]
 	}
 	return r
 }
@@ -324,6 +328,7 @@ func TestEveryBreachIsFound(t *testing.T) {
 		{faults{foldsKeys: true}, "any key", "folds keys"},
 		{faults{cutsKeys: true}, "any key", "truncates keys"},
 		{faults{trimsValues: true}, "any value", "trims values"},
+		{faults{cutsValues: true}, "any value", "cuts values at 4 KiB"},
 		{faults{deletesOnLost: true}, "wrong old value", "deletes the record in a lost swap"},
 		{faults{stalePeek: true}, "swap", "answers Peek and Get differently"},
 		{faults{forgets: true}, "many keys at once", "loses a write"},
