@@ -1,0 +1,156 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Check returns an error that lists every setting with which the server would lose revocations or refuse swaps: no
+// synced commits, the isolation level SERIALIZABLE, a table that is missing or not durable, a replica, in MySQL a
+// transaction that has to be committed, no strict mode, or a binary log of statements. Call it when the process starts, and
+// from a health check if you like. Do not serve requests until the settings are corrected.
+//
+// It sees the settings of one connection. An error of nil does not mean that the database cannot lose any revocation: see
+// the package documentation about failovers.
+func (s *Store) Check(ctx context.Context) error {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	mistakes, err := s.check(ctx, s.table.db, s.table.statements.table)
+	var wrong []error
+	for _, mistake := range mistakes {
+		wrong = append(wrong, errors.New("sqlstore: "+mistake))
+	}
+	if err == nil {
+		_, _, err = s.look(ctx, nil)
+	}
+	if err != nil {
+		wrong = append(wrong, wrap(ctx, err))
+	}
+	return errors.Join(wrong...)
+}
+
+var checks = map[Dialect]func(context.Context, *sql.DB, string) ([]string, error){
+	PostgreSQL: checkPostgreSQL,
+	MySQL:      checkMySQL,
+	SQLite:     checkSQLite,
+}
+
+// Settings are the settings of a server that the queries of a check have returned. A setting that the server does not have is
+// missing.
+type settings map[string]string
+
+// mustBe returns a mistake if the setting has none of the good values.
+func (s settings) mustBe(name, reason string, good ...string) []string {
+	value, ok := s[name]
+	if !ok || slices.Contains(good, value) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is %s, must be %s: %s", name, value, strings.Join(good, " or "), reason)}
+}
+
+// query adds the settings that a query returns, one name and value in each row.
+func (s settings) query(ctx context.Context, db *sql.DB, query string, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return err
+		}
+		s[name] = value
+	}
+	return rows.Err()
+}
+
+const (
+	losesSwaps  = "a crash would lose answered swaps"
+	serializes  = "the level SERIALIZABLE makes swaps of unrelated keys fail"
+	staleAnswer = "connect to the primary"
+)
+
+func checkPostgreSQL(ctx context.Context, db *sql.DB, table string) ([]string, error) {
+	s := settings{}
+	err := s.query(ctx, db, `SELECT name, setting FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'transaction_isolation')
+UNION ALL SELECT 'pg_is_in_recovery()', CAST(pg_is_in_recovery() AS text)
+UNION ALL SELECT 'relpersistence', CAST(relpersistence AS text) FROM pg_class WHERE oid = to_regclass($1)`, table)
+	return slices.Concat(
+		s.mustBe("fsync", losesSwaps, "on"),
+		s.mustBe("full_page_writes", "a crash would damage the table", "on"),
+		s.mustBe("synchronous_commit", losesSwaps, "on", "remote_apply", "remote_write", "local"),
+		s.mustBe("transaction_isolation", serializes, "read committed", "repeatable read", "read uncommitted"),
+		s.mustBe("pg_is_in_recovery()", staleAnswer, "false"),
+		s.mustBe("relpersistence", "a crash empties an unlogged table", "p"),
+	), err
+}
+
+func checkMySQL(ctx context.Context, db *sql.DB, table string) ([]string, error) {
+	s := settings{}
+	err := s.query(ctx, db, `SHOW VARIABLES WHERE variable_name IN ('autocommit', 'tx_isolation', 'transaction_isolation', 'sql_mode',
+'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'binlog_format', 'read_only', 'innodb_read_only')`)
+	if err == nil {
+		schema, name, qualified := strings.Cut(table, ".")
+		if !qualified {
+			schema, name = "", table
+		}
+		err = s.query(ctx, db, `SELECT 'engine', engine FROM information_schema.tables
+WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?
+UNION ALL SELECT CONCAT('column ', column_name), CONCAT_WS(' ', data_type, NULLIF(column_key, '')) FROM information_schema.columns
+WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?`, schema, name, schema, name)
+	}
+	isolation := []string{"READ-COMMITTED", "REPEATABLE-READ"}
+	mistakes := slices.Concat(
+		s.mustBe("autocommit", "swaps would not be committed", "ON"),
+		s.mustBe("tx_isolation", serializes, isolation...),
+		s.mustBe("transaction_isolation", serializes, isolation...),
+		s.mustBe("innodb_flush_log_at_trx_commit", losesSwaps, "1"),
+		s.mustBe("read_only", staleAnswer, "OFF"),
+		s.mustBe("innodb_read_only", staleAnswer, "OFF"),
+		s.mustBe("engine", losesSwaps, "InnoDB"),
+		s.mustBe("column id", "a swap could be made twice", "varbinary PRI"),
+		s.mustBe("column value", "values must be compared as bytes", "blob"),
+	)
+	if mode, ok := s["sql_mode"]; ok && !strings.Contains(mode, "STRICT_") {
+		mistakes = append(mistakes, "sql_mode has no STRICT_TRANS_TABLES: values that are too long would be shortened")
+	}
+	if s["log_bin"] == "ON" {
+		mistakes = slices.Concat(mistakes,
+			s.mustBe("sync_binlog", losesSwaps, "1"),
+			s.mustBe("binlog_format", "a replica would make other swaps", "ROW", "MIXED"))
+	}
+	return mistakes, err
+}
+
+func checkSQLite(ctx context.Context, db *sql.DB, _ string) ([]string, error) {
+	s := settings{}
+	for _, pragma := range []string{"journal_mode", "synchronous", "busy_timeout", "query_only"} {
+		var value string
+		if err := db.QueryRowContext(ctx, "PRAGMA "+pragma).Scan(&value); err != nil {
+			return nil, err
+		}
+		s[pragma] = value
+	}
+	var mistakes []string
+	var file string
+	if err := db.QueryRowContext(ctx, `SELECT file FROM pragma_database_list WHERE name = 'main'`).Scan(&file); err != nil {
+		return nil, err
+	}
+	if file == "" {
+		mistakes = append(mistakes, "the database is in memory: each connection may have one of its own")
+	}
+	if s["busy_timeout"] == "0" {
+		mistakes = append(mistakes, "busy_timeout is 0: a swap fails while another one is made")
+	}
+	return slices.Concat(mistakes,
+		s.mustBe("journal_mode", losesSwaps, "wal", "delete", "truncate", "persist"),
+		s.mustBe("synchronous", losesSwaps, "2", "3"), // FULL, EXTRA
+		s.mustBe("query_only", "the store must write", "0"),
+	), nil
+}
