@@ -33,6 +33,9 @@ type grammar struct {
 	// readOnly is 1 on a server that accepts no writes, such as a replica, and 0 otherwise.
 	readOnly string
 
+	// id is a row's id in the condition of an UPDATE, ? unless the row has to be locked first.
+	id string
+
 	// insert adds a record if its id has none and the condition %[2]s holds. It must not report a row as affected
 	// otherwise, and must not turn an existing row into a failure.
 	insert string
@@ -54,6 +57,9 @@ var grammars = map[Dialect]grammar{
 		// now() would be the start of the transaction.
 		micros:   `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)`,
 		readOnly: `CAST(pg_is_in_recovery() AS int)`,
+		// Without the lock, an UPDATE that has waited for a transaction that was rolled back does not evaluate its condition
+		// again, and so does not notice that the limit has passed meanwhile.
+		id: `(SELECT id FROM %[1]s WHERE id = ? FOR UPDATE)`,
 		insert: `INSERT INTO %[1]s (id, value, expires)
 SELECT CAST(? AS bytea), CAST(? AS bytea), CAST(? AS bigint) WHERE %[2]s
 ON CONFLICT (id) DO NOTHING`,
@@ -69,6 +75,7 @@ ON CONFLICT (id) DO NOTHING`,
 		// in autumn an hour occurs twice, so it cannot be converted to UTC. Its distance from NOW can be added.
 		micros: `(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))`,
 		// innodb_read_only is set on the replicas of some clouds, where read_only is not.
+		id:       `?`,
 		readOnly: `CASE WHEN @@global.read_only IN ('0', 'OFF') AND @@global.innodb_read_only IN ('0', 'OFF') THEN 0 ELSE 1 END`,
 		// IGNORE ignores an existing row. It would also shorten a value that is too long for its column, but no value is.
 		// ON DUPLICATE KEY UPDATE is no alternative: with CLIENT_FOUND_ROWS it counts an unchanged row like an inserted one.
@@ -85,6 +92,7 @@ SELECT CAST(? AS BINARY), CAST(? AS BINARY), CAST(? AS SIGNED) FROM DUAL WHERE %
 		micros:   `(CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) * 1000)`,
 		tick:     1000,
 		readOnly: `0`,
+		id:       `?`,
 		insert:   `INSERT INTO %[1]s (id, value, expires) SELECT ?, ?, ? WHERE %[2]s ON CONFLICT (id) DO NOTHING`,
 	},
 }
@@ -108,7 +116,7 @@ func (g grammar) statements(table string) statements {
 	// MySQL counts a row as affected only if one of its columns changed (unless the connection has CLIENT_FOUND_ROWS, which
 	// the store cannot tell). A swap to the same value and expiry therefore lets the record live for a millisecond longer.
 	replace := "UPDATE " + table + " SET expires = CASE WHEN expires = ? THEN expires + 1 ELSE ? END, value = ?" +
-		" WHERE id = ? AND " + inTime
+		" WHERE id = " + strings.ReplaceAll(g.id, "%[1]s", table) + " AND " + inTime
 	return statements{
 		grammar: g,
 		table:   table,

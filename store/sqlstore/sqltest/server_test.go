@@ -291,7 +291,10 @@ func (s *server) kill() {
 		return
 	}
 	s.signalAll(syscall.SIGSTOP) // so that it starts no further process
-	s.signalAll(syscall.SIGKILL)
+	pid := s.command.Process.Pid
+	for _, child := range append(children(pid), pid) { // an orphan would stay stopped
+		_ = syscall.Kill(child, syscall.SIGKILL)
+	}
 	<-s.done
 	s.command = nil
 }
