@@ -5,6 +5,7 @@ package sqltest
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,55 @@ func within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// mustSwap makes a swap that expires in an hour.
+func mustSwap(t testing.TB, s *sqlstore.Store, key, old, new string) {
+	t.Helper()
+	done, err := s.CompareAndSwap(within(t, 10*time.Second), key, old, new, inAnHour())
+	if !done || err != nil {
+		t.Fatalf("CompareAndSwap(%.100q, %.100q, %.100q) = %v, %v", key, old, new, done, err)
+	}
+}
+
+// mustGet returns the value of a key, and since when the store is complete.
+func mustGet(t testing.TB, s *sqlstore.Store, key string) (value string, since time.Time) {
+	t.Helper()
+	values, since, err := s.Get(within(t, 10*time.Second), key)
+	if err != nil {
+		t.Fatalf("Get(%.100q): %v", key, err)
+	}
+	return values[0], since
+}
+
+// A database is a DB with its dialect.
+type database struct {
+	name    string
+	dialect sqlstore.Dialect
+	db      *sql.DB
+	server  *server // nil for SQLite
+}
+
+// databases returns a database of each kind, with the usual parameters of their drivers.
+func databases(t testing.TB) []database {
+	t.Helper()
+	pg, maria := postgres.startServer(t), mariadb.startServer(t)
+	return []database{
+		{"PostgreSQL", sqlstore.PostgreSQL, pg.open(t, ""), pg},
+		{"MariaDB", sqlstore.MySQL, maria.open(t, "&interpolateParams=true"), maria},
+		{"SQLite", sqlstore.SQLite, openDB(t, "sqlite", sqliteDSN(t)), nil},
+	}
+}
+
+// sqliteDSN returns the name of a new file, with the settings that docs/stores.md recommends.
+func sqliteDSN(t testing.TB) string {
+	return "file:" + t.TempDir() + "/blacklist.db?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)"
+}
+
+// store returns a store with a table.
+func (d database) store(t testing.TB) *sqlstore.Store {
+	t.Helper()
+	return newStore(t, d.db, d.dialect, sqlstore.Options{})
+}
+
 // newStore returns a store with a table.
 func newStore(t testing.TB, db *sql.DB, dialect sqlstore.Dialect, opts sqlstore.Options) *sqlstore.Store {
 	t.Helper()
@@ -37,25 +87,25 @@ func newStore(t testing.TB, db *sql.DB, dialect sqlstore.Dialect, opts sqlstore.
 	return s
 }
 
-func sqliteDSN(t testing.TB) string {
-	return "file:" + t.TempDir() + "/blacklist.db?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)"
-}
-
 func TestStore(t *testing.T) {
 	pg, maria := postgres.startServer(t), mariadb.startServer(t)
-	for _, test := range []struct {
-		name    string
-		db      *sql.DB
-		dialect sqlstore.Dialect
-	}{
-		{"PostgreSQL read committed", pg.open(t, ""), sqlstore.PostgreSQL},
-		{"PostgreSQL repeatable read", pg.open(t, "&default_transaction_isolation=repeatable%20read"), sqlstore.PostgreSQL},
-		{"MariaDB repeatable read", maria.open(t, ""), sqlstore.MySQL},
-		{"MariaDB read committed", maria.open(t, "&tx_isolation=%27READ-COMMITTED%27"), sqlstore.MySQL},
-		{"SQLite", openDB(t, "sqlite", sqliteDSN(t)), sqlstore.SQLite},
+	for _, d := range []database{
+		{"PostgreSQL read committed", sqlstore.PostgreSQL, pg.open(t, ""), pg},
+		{"PostgreSQL repeatable read", sqlstore.PostgreSQL, pg.open(t, "&default_transaction_isolation=repeatable%20read"), pg},
+		{"PostgreSQL simple protocol", sqlstore.PostgreSQL, pg.open(t, "&default_query_exec_mode=simple_protocol&timezone=Asia/Tokyo"), pg},
+		{"MariaDB repeatable read", sqlstore.MySQL, maria.open(t, ""), maria},
+		{"MariaDB read committed", sqlstore.MySQL, maria.open(t, "&interpolateParams=true&tx_isolation=%27READ-COMMITTED%27"), maria},
+		{"MariaDB found rows", sqlstore.MySQL, maria.open(t, "&interpolateParams=true&clientFoundRows=true&time_zone=%27%2B13%3A00%27"), maria},
+		{"MariaDB snapshot isolation", sqlstore.MySQL, maria.open(t, "&clientFoundRows=true&innodb_snapshot_isolation=ON"), maria},
+		{"SQLite", sqlstore.SQLite, openDB(t, "sqlite", sqliteDSN(t)), nil},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			storetest.Run(t, func(t *testing.T) storetest.Store { return newStore(t, test.db, test.dialect, sqlstore.Options{}) })
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			// One table for each: a check of the empty key is not alone in the table otherwise.
+			table := strings.ToLower(strings.ReplaceAll(d.name, " ", "_"))
+			storetest.Run(t, func(t *testing.T) storetest.Store {
+				return newStore(t, d.db, d.dialect, sqlstore.Options{Table: table})
+			})
 		})
 	}
 }
