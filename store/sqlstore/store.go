@@ -199,6 +199,9 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	if len(new) > maxValue {
 		return false, fmt.Errorf("sqlstore: the value has %d bytes, and may have %d", len(new), maxValue)
 	}
+	if new == "" { // absent
+		expires = time.Time{}
+	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	done, err := s.swap(ctx, idOf(key), old, new, milliseconds(expires))

@@ -55,12 +55,21 @@ type database struct {
 // databases returns a database of each kind, with the usual parameters of their drivers.
 func databases(t testing.TB) []database {
 	t.Helper()
-	pg, maria := postgres.startServer(t), mariadb.startServer(t)
 	return []database{
-		{"PostgreSQL", sqlstore.PostgreSQL, pg.open(t, ""), pg},
-		{"MariaDB", sqlstore.MySQL, maria.open(t, "&interpolateParams=true"), maria},
+		startDatabase(t, postgres),
+		startDatabase(t, mariadb),
 		{"SQLite", sqlstore.SQLite, openDB(t, "sqlite", sqliteDSN(t)), nil},
 	}
+}
+
+// startDatabase starts a server with further arguments.
+func startDatabase(t testing.TB, k *kind, args ...string) database {
+	t.Helper()
+	srv := k.startServer(t, args...)
+	if k == postgres {
+		return database{"PostgreSQL", sqlstore.PostgreSQL, srv.open(t, ""), srv}
+	}
+	return database{"MariaDB", sqlstore.MySQL, srv.open(t, "&interpolateParams=true"), srv}
 }
 
 // sqliteDSN returns the name of a new file, with the settings that docs/stores.md recommends.
@@ -101,7 +110,7 @@ func TestStore(t *testing.T) {
 	} {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			// One table for each: a check of the empty key is not alone in the table otherwise.
+			// One table for each database: all of them use the empty key, and they run at the same time.
 			table := strings.ToLower(strings.ReplaceAll(d.name, " ", "_"))
 			storetest.Run(t, func(t *testing.T) storetest.Store {
 				return newStore(t, d.db, d.dialect, sqlstore.Options{Table: table})
