@@ -118,3 +118,26 @@ func TestStore(t *testing.T) {
 		})
 	}
 }
+
+// TestUnchanged makes swaps that change neither the value nor the expiry. MySQL does not count such a row as affected. The
+// expiry must not drift.
+func TestUnchanged(t *testing.T) {
+	for _, d := range databases(t) {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			s, expires := d.store(t), time.UnixMilli(time.Now().Add(time.Hour).UnixMilli())
+			old := ""
+			for range 5 {
+				if done, err := s.CompareAndSwap(within(t, 5*time.Second), "key", old, "value", expires); !done || err != nil {
+					t.Errorf("CompareAndSwap from %q = %v, %v", old, done, err)
+				}
+				old = "value"
+			}
+			var got int64
+			row := d.db.QueryRowContext(t.Context(), "SELECT expires FROM ginrefresh_blacklist WHERE length(id) = 32")
+			if err := row.Scan(&got); err != nil || got < expires.UnixMilli() || got > expires.UnixMilli()+1 {
+				t.Errorf("the record expires at %d, %v, want %d or a millisecond later", got, err, expires.UnixMilli())
+			}
+		})
+	}
+}
