@@ -33,7 +33,7 @@ func mustReport(t *testing.T, s *sqlstore.Store, want ...string) {
 
 func TestCheckPostgreSQL(t *testing.T) {
 	t.Parallel()
-	srv := postgres.startServer(t)
+	srv := postgres.share(t)
 	for _, test := range []struct {
 		parameters string
 		want       []string
@@ -62,13 +62,13 @@ func TestCheckPostgreSQL(t *testing.T) {
 // TestReplicaPostgreSQL restarts a server as a replica, with more wrong settings.
 func TestReplicaPostgreSQL(t *testing.T) {
 	t.Parallel()
-	d := startDatabase(t, postgres, "-c", "fsync=off", "-c", "full_page_writes=off")
+	d := open(t, postgres.startServer(t, "-c", "fsync=off", "-c", "full_page_writes=off"))
 	s := d.store(t)
 	mustSwap(t, s, "key", "", "value")
 	mustReport(t, s, "fsync is off", "full_page_writes is off")
 
 	d.server.stop()
-	standby := filepath.Join(d.server.dir, "standby.signal")
+	standby := filepath.Join(d.server.data(), "standby.signal")
 	if err := os.WriteFile(standby, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func mustBeReadOnly(t *testing.T, s *sqlstore.Store) {
 
 func TestCheckMariaDB(t *testing.T) {
 	t.Parallel()
-	srv := mariadb.startServer(t)
+	srv := mariadb.share(t)
 	for _, test := range []struct {
 		parameters string
 		want       []string
@@ -120,11 +120,11 @@ func TestCheckMariaDB(t *testing.T) {
 		})
 	}
 	db := srv.open(t, "")
-	s, err := sqlstore.New(db, sqlstore.MySQL, sqlstore.Options{Table: "ginrefresh.missing"})
+	s, err := sqlstore.New(db, sqlstore.MySQL, sqlstore.Options{Table: srv.database + ".missing"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustReport(t, s, "'ginrefresh.missing' doesn't exist")
+	mustReport(t, s, ".missing' doesn't exist")
 	for table, definition := range map[string]string{
 		"my_isam": "(id VARBINARY(32) PRIMARY KEY, value BLOB NOT NULL, expires BIGINT NOT NULL) ENGINE=MyISAM",
 		"no_key":  "(id VARBINARY(32), value BLOB NOT NULL, expires BIGINT NOT NULL)",
@@ -133,10 +133,10 @@ func TestCheckMariaDB(t *testing.T) {
 		database{db: db}.exec(t, "CREATE TABLE "+table+" "+definition)
 	}
 	for table, want := range map[string][]string{
-		"my_isam":              {"engine is MyISAM"},
-		"no_key":               {"column id is varbinary, must be varbinary PRI"},
-		"texts":                {"column id is varchar PRI", "column value is text"},
-		"ginrefresh.qualified": nil,
+		"my_isam":                   {"engine is MyISAM"},
+		"no_key":                    {"column id is varbinary, must be varbinary PRI"},
+		"texts":                     {"column id is varchar PRI", "column value is text"},
+		srv.database + ".qualified": nil,
 	} {
 		mustReport(t, newStore(t, db, sqlstore.MySQL, sqlstore.Options{Table: table}), want...)
 	}
@@ -146,7 +146,7 @@ func TestCheckMariaDB(t *testing.T) {
 // server grants all rights to everybody.
 func TestReplicaMariaDB(t *testing.T) {
 	t.Parallel()
-	d := startDatabase(t, mariadb, "--innodb-flush-log-at-trx-commit=2", "--log-bin=binlog", "--binlog-format=STATEMENT")
+	d := open(t, mariadb.startServer(t, "--innodb-flush-log-at-trx-commit=2", "--log-bin=binlog", "--binlog-format=STATEMENT"))
 	s := d.store(t)
 	mustSwap(t, s, "key", "", "value")
 	wrong := []string{"innodb_flush_log_at_trx_commit is 2", "sync_binlog is 0", "binlog_format is STATEMENT"}

@@ -106,7 +106,7 @@ func (d database) swapWhileFrozen(t *testing.T, observer *sql.DB, swaps int) {
 // R10a: a freeze that ends before the deadline delays a swap, but does not prevent it. A freeze that ends after it
 // prevents the swap, even if this process has not noticed the deadline.
 func TestR10a_Freeze(t *testing.T) {
-	for _, d := range databases(t)[:2] {
+	for _, d := range servers(t) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			s := d.store(t)

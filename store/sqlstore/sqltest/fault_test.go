@@ -17,7 +17,7 @@ import (
 // TestFrozenUnderLoad makes more calls to a frozen server than the pool has connections. Each of them must end in time, and
 // when the server is resumed, the store must work again.
 func TestFrozenUnderLoad(t *testing.T) {
-	for _, d := range databases(t)[:2] {
+	for _, d := range servers(t) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			s := d.store(t)
@@ -71,7 +71,7 @@ func TestFrozenUnderLoad(t *testing.T) {
 // TestNoDeadline calls a frozen server with a context that has no deadline.
 func TestNoDeadline(t *testing.T) {
 	t.Parallel()
-	d := startDatabase(t, postgres)
+	d := open(t, postgres.startServer(t))
 	s := d.store(t)
 	d.server.freeze()
 	start := time.Now()
@@ -97,7 +97,7 @@ func TestNoDeadline(t *testing.T) {
 // TestDeadlock lets two swaps of an absent key wait for a third one that is rolled back. InnoDB gives both of them a lock that
 // excludes the other, and then ends one with a deadlock error. One swap must win, and no call may fail.
 func TestDeadlock(t *testing.T) {
-	d := startDatabase(t, mariadb)
+	d := open(t, mariadb.startServer(t))
 	s := d.store(t)
 	waiting := func() (n int) {
 		var name string

@@ -25,6 +25,8 @@ type hook struct {
 
 	// exec replaces the execution of a statement unless it is nil. run executes the statement.
 	exec func(statement string, run func() (driver.Result, error)) (driver.Result, error)
+
+	failing string // queries with this text fail
 }
 
 func (h *hook) Connect(context.Context) (driver.Conn, error) {
@@ -40,6 +42,9 @@ type hookedConn struct {
 }
 
 func (c hookedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if c.hook.failing != "" && strings.Contains(query, c.hook.failing) {
+		return nil, errDisk
+	}
 	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
 }
 
@@ -64,6 +69,8 @@ func newHooked(t *testing.T) (*hook, database, *sqlstore.Store) {
 
 // noCount is the result of a driver that cannot count.
 type noCount struct{ driver.Result }
+
+var errDisk = errors.New("disk full")
 
 var errNoCount = errors.New("not supported")
 
@@ -141,7 +148,6 @@ func TestConflictIsRepeated(t *testing.T) {
 func TestSinceCannotBeMade(t *testing.T) {
 	t.Parallel()
 	h, d, s := newHooked(t)
-	errDisk := errors.New("disk full")
 	conflict := true
 	for name, exec := range map[string]func(string, func() (driver.Result, error)) (driver.Result, error){
 		"fails":   func(string, func() (driver.Result, error)) (driver.Result, error) { return nil, errDisk },
@@ -160,6 +166,37 @@ func TestSinceCannotBeMade(t *testing.T) {
 		if (err == nil) != (name == "conflict") || since.IsZero() == (err == nil) || name == "fails" && !errors.Is(err, errDisk) {
 			t.Errorf("%s: Get = %v, %v", name, since, err)
 		}
+	}
+}
+
+// TestQueryFails lets one query fail at a time.
+func TestQueryFails(t *testing.T) {
+	t.Parallel()
+	h, d, s := newHooked(t)
+	mustSwap(t, s, "expired", "", "")
+	for _, test := range []struct {
+		failing string
+		call    func(ctx context.Context) error
+	}{
+		{"SELECT id, value", func(ctx context.Context) error { _, _, err := s.Get(ctx, "key"); return err }},
+		{"SELECT id FROM", func(ctx context.Context) error { _, err := s.Sweep(ctx); return err }},
+		{"journal_mode", s.Check},
+		{"pragma_database_list", s.Check},
+		{"SELECT (CAST", func(ctx context.Context) error { // the clock
+			d.exec(t, "DELETE FROM ginrefresh_blacklist")
+			_, _, err := s.Get(ctx, "key")
+			return err
+		}},
+	} {
+		h.failing = test.failing
+		if err := test.call(within(t, 5*time.Second)); !errors.Is(err, errDisk) {
+			t.Errorf("%q fails, and the error is %v", test.failing, err)
+		}
+		h.failing = ""
+	}
+	h.exec = func(string, func() (driver.Result, error)) (driver.Result, error) { return nil, errDisk }
+	if n, err := s.Sweep(within(t, 5*time.Second)); n != 0 || err != nil {
+		t.Errorf("Sweep without expired records = %d, %v", n, err)
 	}
 }
 

@@ -178,8 +178,8 @@ func TestLinearizable(t *testing.T) {
 // written it to disk, and the history is not linearizable.
 func TestLinearizableThroughCrashes(t *testing.T) {
 	for _, d := range []database{
-		startDatabase(t, postgres),
-		startDatabase(t, mariadb, "--log-bin=binlog", "--sync-binlog=1"),
+		open(t, postgres.startServer(t)),
+		open(t, mariadb.startServer(t, "--log-bin=binlog", "--sync-binlog=1")),
 	} {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
@@ -213,7 +213,7 @@ func TestLinearizableThroughCrashes(t *testing.T) {
 // TestAnsweredSwapsSurvive kills the server during swaps. Afterwards each key must have the value of its last answered swap,
 // or of the swap after it, whose answer was lost.
 func TestAnsweredSwapsSurvive(t *testing.T) {
-	for _, d := range databases(t)[:2] {
+	for _, d := range servers(t) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			s := d.store(t)

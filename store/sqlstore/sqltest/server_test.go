@@ -23,16 +23,16 @@ import (
 
 // A server is a database server on a free port of this machine, with its files in a temporary directory of the test.
 type server struct {
-	t    testing.TB
-	kind *kind
-	dir  string
-	port int
-	args []string
+	t        testing.TB
+	kind     *kind
+	dir      string
+	port     int
+	database string
+	args     []string
 
 	mu      sync.Mutex
 	command *exec.Cmd
 	done    chan struct{}
-	log     *bytes.Buffer
 }
 
 // A kind of server.
@@ -40,46 +40,52 @@ type kind struct {
 	program string // its path, or its name in PATH
 	user    string // runs the server if the tests run as root
 	driver  string
-	dsn     string // %d is the port, and parameters can be appended
+	dsn     string // %d is the port, %s the database, and parameters can be appended
 	prepare func(dir string) *exec.Cmd
-	start   func(dir string, port int) []string
+	args    func(dir string, port int) []string
 
-	once     sync.Once
-	template string // a directory with the files of a server that was never started
-	failed   error
+	database string // a new server has it
+
+	mu       sync.Mutex // guards the fields below
+	template string     // a directory with the files of a server that was never started
+
+	shared    *server // for tests that do not harm the server
+	databases int     // the number of its databases
 }
 
 var postgres = &kind{
-	program: newest("/usr/lib/postgresql/*/bin/postgres"),
-	user:    "postgres",
-	driver:  "pgx",
-	dsn:     "postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable&connect_timeout=5",
+	program:  newest("/usr/lib/postgresql/*/bin/postgres"),
+	user:     "postgres",
+	database: "postgres",
+	driver:   "pgx",
+	dsn:      "postgres://postgres@127.0.0.1:%d/%s?sslmode=disable&connect_timeout=5",
 	prepare: func(dir string) *exec.Cmd {
 		return exec.Command(filepath.Join(filepath.Dir(newest("/usr/lib/postgresql/*/bin/postgres")), "initdb"),
 			"-D", dir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C", "--no-sync")
 	},
-	start: func(dir string, port int) []string {
+	args: func(dir string, port int) []string {
 		return []string{
 			"-D", dir, "-p", strconv.Itoa(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-			"-c", "max_connections=300", "-c", "shared_buffers=32MB",
+			"-c", "max_connections=500", "-c", "shared_buffers=32MB",
 		}
 	},
 }
 
 var mariadb = &kind{
-	program: "mariadbd",
-	user:    "mysql",
-	driver:  "mysql",
-	dsn:     "root@tcp(127.0.0.1:%d)/ginrefresh?timeout=5s",
+	program:  "mariadbd",
+	user:     "mysql",
+	database: "mysql",
+	driver:   "mysql",
+	dsn:      "root@tcp(127.0.0.1:%d)/%s?timeout=5s",
 	prepare: func(dir string) *exec.Cmd {
 		return exec.Command("mariadb-install-db", "--no-defaults", "--datadir="+dir, "--skip-test-db",
 			"--auth-root-authentication-method=normal")
 	},
-	start: func(dir string, port int) []string {
+	args: func(dir string, port int) []string {
 		return []string{
 			"--no-defaults", "--datadir=" + dir, "--port=" + strconv.Itoa(port), "--bind-address=127.0.0.1",
 			"--socket=" + filepath.Join(dir, "socket"), "--pid-file=" + filepath.Join(dir, "pid"), "--skip-grant-tables",
-			"--max-connections=300", "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M",
+			"--max-connections=500", "--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M",
 		}
 	},
 }
@@ -93,18 +99,48 @@ func newest(pattern string) string {
 	return paths[len(paths)-1]
 }
 
-// TestMain removes the templates.
+// TestMain kills the shared servers, and removes their files and the templates.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	for _, k := range []*kind{postgres, mariadb} {
+		if k.shared != nil {
+			k.shared.remove()
+		}
 		os.RemoveAll(k.template)
 	}
 	os.Exit(code)
 }
 
-// start starts a server with further arguments. It is killed at the end of the test. If the server is not installed, the
-// test is skipped, or fails if the environment variable CI is set.
+// startServer starts a server with further arguments. It is killed at the end of the test. If the server is not installed,
+// the test is skipped, or fails if the environment variable CI is set.
 func (k *kind) startServer(t testing.TB, args ...string) *server {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.start(t, args)
+	t.Cleanup(s.remove)
+	return s
+}
+
+// share returns a server with a new database. Tests that do not harm a server share one.
+func (k *kind) share(t testing.TB) *server {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.shared == nil {
+		k.shared = k.start(t, nil)
+	}
+	k.databases++
+	name := "test" + strconv.Itoa(k.databases)
+	db := k.shared.open(t, "")
+	defer db.Close()
+	if _, err := db.ExecContext(within(t, 20*time.Second), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	return &server{t: t, kind: k, port: k.shared.port, database: name}
+}
+
+func (k *kind) start(t testing.TB, args []string) *server {
 	t.Helper()
 	if _, err := exec.LookPath(k.program); err != nil {
 		if os.Getenv("CI") != "" {
@@ -112,24 +148,32 @@ func (k *kind) startServer(t testing.TB, args ...string) *server {
 		}
 		t.Skipf("%s is not installed", k.program)
 	}
-	k.once.Do(func() { k.template, k.failed = k.makeTemplate() })
-	if k.failed != nil {
-		t.Fatal(k.failed)
+	if k.template == "" {
+		template, err := k.makeTemplate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.template = template
 	}
 	dir, err := newDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, kind: k, dir: filepath.Join(dir, "data"), port: freePort(t), args: args}
-	t.Cleanup(func() {
-		s.kill()
-		os.RemoveAll(dir)
-	})
-	if out, err := exec.Command("cp", "-a", k.template+"/data", s.dir).CombinedOutput(); err != nil {
+	s := &server{t: t, kind: k, dir: dir, port: freePort(t), database: k.database, args: args}
+	if out, err := exec.Command("cp", "-a", filepath.Join(k.template, "data"), s.data()).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	s.restart()
 	return s
+}
+
+// data returns the directory with the server's files.
+func (s *server) data() string { return filepath.Join(s.dir, "data") }
+
+// remove kills the server and removes its files.
+func (s *server) remove() {
+	s.kill()
+	os.RemoveAll(s.dir)
 }
 
 // newDir makes a directory that the user of a server can open, unlike that of t.TempDir.
@@ -155,10 +199,6 @@ func (k *kind) makeTemplate() (dir string, err error) {
 	k.runAs(command)
 	if out, err := command.CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("%v: %w: %s", command, err, out)
-	}
-	if k == mariadb {
-		database := filepath.Join(data, "ginrefresh")
-		return dir, errors.Join(os.Mkdir(database, 0o700), k.own(database))
 	}
 	return dir, nil
 }
@@ -216,7 +256,7 @@ func freePort(t testing.TB) int {
 
 // dsn returns the data source name of the server, with further parameters.
 func (s *server) dsn(parameters string) string {
-	return fmt.Sprintf(s.kind.dsn, s.port) + parameters
+	return fmt.Sprintf(s.kind.dsn, s.port, s.database) + parameters
 }
 
 // open returns a DB with a pool of 64 connections to the server.
@@ -241,7 +281,7 @@ func openDB(t testing.TB, driver, dsn string) *sql.DB {
 // restart starts the server on its files, and waits until it answers.
 func (s *server) restart() {
 	s.t.Helper()
-	command := exec.Command(s.kind.program, append(s.kind.start(s.dir, s.port), s.args...)...)
+	command := exec.Command(s.kind.program, append(s.kind.args(s.data(), s.port), s.args...)...)
 	s.kind.runAs(command)
 	log := new(bytes.Buffer)
 	command.Stdout, command.Stderr = log, log
@@ -254,7 +294,7 @@ func (s *server) restart() {
 		_ = command.Wait() // it was killed, or its log has the reason
 	}()
 	s.mu.Lock()
-	s.command, s.done, s.log = command, done, log
+	s.command, s.done = command, done
 	s.mu.Unlock()
 	db, err := sql.Open(s.kind.driver, s.dsn(""))
 	if err != nil {

@@ -52,24 +52,29 @@ type database struct {
 	server  *server // nil for SQLite
 }
 
-// databases returns a database of each kind, with the usual parameters of their drivers.
+// databases returns an empty database of each kind.
 func databases(t testing.TB) []database {
 	t.Helper()
 	return []database{
-		startDatabase(t, postgres),
-		startDatabase(t, mariadb),
+		open(t, postgres.share(t)),
+		open(t, mariadb.share(t)),
 		{"SQLite", sqlstore.SQLite, openDB(t, "sqlite", sqliteDSN(t)), nil},
 	}
 }
 
-// startDatabase starts a server with further arguments.
-func startDatabase(t testing.TB, k *kind, args ...string) database {
+// servers returns a server of each kind that the test may harm.
+func servers(t testing.TB) []database {
 	t.Helper()
-	srv := k.startServer(t, args...)
-	if k == postgres {
-		return database{"PostgreSQL", sqlstore.PostgreSQL, srv.open(t, ""), srv}
+	return []database{open(t, postgres.startServer(t)), open(t, mariadb.startServer(t))}
+}
+
+// open connects to a server with the usual parameters of its driver.
+func open(t testing.TB, s *server) database {
+	t.Helper()
+	if s.kind == postgres {
+		return database{"PostgreSQL", sqlstore.PostgreSQL, s.open(t, ""), s}
 	}
-	return database{"MariaDB", sqlstore.MySQL, srv.open(t, "&interpolateParams=true"), srv}
+	return database{"MariaDB", sqlstore.MySQL, s.open(t, "&interpolateParams=true"), s}
 }
 
 // sqliteDSN returns the name of a new file, with the settings that docs/stores.md recommends.
@@ -97,7 +102,7 @@ func newStore(t testing.TB, db *sql.DB, dialect sqlstore.Dialect, opts sqlstore.
 }
 
 func TestStore(t *testing.T) {
-	pg, maria := postgres.startServer(t), mariadb.startServer(t)
+	pg, maria := postgres.share(t), mariadb.share(t)
 	for _, d := range []database{
 		{"PostgreSQL read committed", sqlstore.PostgreSQL, pg.open(t, ""), pg},
 		{"PostgreSQL repeatable read", sqlstore.PostgreSQL, pg.open(t, "&default_transaction_isolation=repeatable%20read"), pg},
