@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Check returns an error that lists every setting with which the server would lose revocations or refuse swaps: no
-// synced commits, the isolation level SERIALIZABLE, a table that is missing or not durable, a replica, in MySQL a
-// transaction that has to be committed, no strict mode, or a binary log of statements. Call it when the process starts, and
-// from a health check if you like. Do not serve requests until the settings are corrected.
+// Check returns an error that lists every setting with which the server would lose revocations or make swaps fail: commits
+// that are not synced to disk, the isolation level SERIALIZABLE, a table that is missing, not durable or of other types, or
+// the role of a replica; in MySQL also autocommit that is off, no strict mode, or a binary log of statements. Call it when
+// the process starts, and from a health check if you like. Do not serve requests until the settings are corrected.
 //
-// It sees the settings of one connection. An error of nil does not mean that the database cannot lose any revocation: see
-// the package documentation about failovers.
+// Check sees the settings of one connection. An error of nil does not mean that the database cannot lose any revocation:
+// see the package documentation about failovers.
 func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -39,8 +39,7 @@ var checks = map[Dialect]func(context.Context, *sql.DB, string) ([]string, error
 	SQLite:     checkSQLite,
 }
 
-// Settings are the settings of a server that the queries of a check have returned. A setting that the server does not have is
-// missing.
+// settings maps the names of a server's settings to their values. It lacks those that the server does not have.
 type settings map[string]string
 
 // mustBe returns a mistake if the setting has none of the good values.
@@ -71,7 +70,7 @@ func (s settings) query(ctx context.Context, db *sql.DB, query string, args ...a
 
 const (
 	losesSwaps  = "a crash would lose answered swaps"
-	serializes  = "the level SERIALIZABLE makes swaps of unrelated keys fail"
+	wrongLevel  = "other levels show swaps before they are committed, or make swaps of unrelated keys fail"
 	staleAnswer = "connect to the primary"
 )
 
@@ -85,7 +84,7 @@ UNION ALL SELECT 'relpersistence', CAST(relpersistence AS text) FROM pg_class WH
 		s.mustBe("fsync", losesSwaps, "on"),
 		s.mustBe("full_page_writes", "a crash would damage the table", "on"),
 		s.mustBe("synchronous_commit", losesSwaps, "on", "remote_apply", "remote_write", "local"),
-		s.mustBe("transaction_isolation", serializes, "read committed", "repeatable read", "read uncommitted"),
+		s.mustBe("transaction_isolation", wrongLevel, "read committed", "repeatable read", "read uncommitted"), // which is read committed
 		s.mustBe("pg_is_in_recovery()", staleAnswer, "false"),
 		s.mustBe("relpersistence", "a crash empties an unlogged table", "p"),
 	), err
@@ -108,8 +107,8 @@ WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?`, sc
 	isolation := []string{"READ-COMMITTED", "REPEATABLE-READ"}
 	mistakes := slices.Concat(
 		s.mustBe("autocommit", "swaps would not be committed", "ON"),
-		s.mustBe("tx_isolation", serializes, isolation...),
-		s.mustBe("transaction_isolation", serializes, isolation...),
+		s.mustBe("tx_isolation", wrongLevel, isolation...),
+		s.mustBe("transaction_isolation", wrongLevel, isolation...),
 		s.mustBe("innodb_flush_log_at_trx_commit", losesSwaps, "1"),
 		s.mustBe("read_only", staleAnswer, "OFF"),
 		s.mustBe("innodb_read_only", staleAnswer, "OFF"),

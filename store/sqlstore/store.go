@@ -167,16 +167,17 @@ func (s *Store) look(ctx context.Context, ids []string) (found map[string]string
 }
 
 // makeSince adds the since record if it is missing. The instant is a second ahead of both clocks, so that it follows the
-// birth of every session whose record was lost. It still does when the record is added, at most a second later.
+// birth of every session whose record was lost. The record is added within that second or not at all: until then, the
+// table may be emptied once more.
 func (s *Store) makeSince(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
 	now, err := s.table.now(ctx)
 	if err != nil {
 		return err
 	}
-	since := max(now, time.Now().UnixMicro()) + time.Second.Microseconds()
-	_, err = s.table.insert(ctx, sinceID, strconv.FormatInt(since, 10), never, s.table.limit(ctx))
+	const ahead = 1_000_000 // microseconds
+	since := max(now, time.Now().UnixMicro()) + ahead
+	limit := min(s.table.limit(ctx), now+ahead-s.table.tick)
+	_, err = s.table.insert(ctx, sinceID, strconv.FormatInt(since, 10), never, limit)
 	if err != nil && !rolledBack(err) {
 		return err
 	}
