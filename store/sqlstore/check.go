@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Check returns an error that lists every setting with which the server would lose revocations or make swaps fail: commits
 // that are not synced to disk, the isolation level SERIALIZABLE, a table that is missing, not durable or of other types, or
-// the role of a replica; in MySQL also autocommit that is off, no strict mode, or a binary log of statements. Call it when
+// the role of a replica, or a since (R20) that is far in the future; in MySQL also autocommit that is off, no strict mode, or a binary log of statements. Call it when
 // the process starts, and from a health check if you like. Do not serve requests until the settings are corrected.
 //
 // Check sees the settings of one connection. An error of nil does not mean that the database cannot lose any revocation:
@@ -24,14 +25,22 @@ func (s *Store) Check(ctx context.Context) error {
 	for _, mistake := range mistakes {
 		wrong = append(wrong, errors.New("sqlstore: "+mistake))
 	}
+	var since time.Time
 	if err == nil {
-		_, _, err = s.look(ctx, nil)
+		_, since, err = s.look(ctx, nil)
 	}
 	if err != nil {
 		wrong = append(wrong, wrap(ctx, err))
 	}
+	if ahead := time.Until(since); ahead > maxAhead {
+		wrong = append(wrong, fmt.Errorf("sqlstore: the record %q is %v in the future, because a clock was wrong when it was made: "+
+			"correct the clocks and delete it", sinceID, ahead.Round(time.Second)))
+	}
 	return errors.Join(wrong...)
 }
+
+// maxAhead is how far in the future the since record may be: the second by which it is made ahead, and clocks that differ.
+const maxAhead = 30 * time.Second
 
 var checks = map[Dialect]func(context.Context, *sql.DB, string) ([]string, error){
 	PostgreSQL: checkPostgreSQL,

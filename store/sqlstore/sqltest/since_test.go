@@ -96,6 +96,11 @@ func TestR20_ServerAhead(t *testing.T) {
 		if _, since := mustGet(t, clock.s, "key"); since.Before(want) || since.After(want.Add(10*time.Second)) {
 			t.Errorf("with the server %v ahead, since is %v, want %v", ahead, since, want)
 		}
+		if ahead > 0 {
+			mustReport(t, clock.s, "in the future")
+		} else {
+			mustReport(t, clock.s)
+		}
 	}
 }
 
