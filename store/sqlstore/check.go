@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// Check returns an error that lists every setting with which the server would lose revocations or make swaps fail: commits
-// that are not synced to disk, the isolation level SERIALIZABLE, a table that is missing, not durable or of other types, or
-// the role of a replica, or a since (R20) that is far in the future; in MySQL also autocommit that is off, no strict mode, or a binary log of statements. Call it when
-// the process starts, and from a health check if you like. Do not serve requests until the settings are corrected.
+// Check returns an error that lists everything with which the server would lose revocations or make swaps fail: commits that
+// are not synced to disk, the isolation level SERIALIZABLE, a table that is missing, not durable or of other types, the role
+// of a replica, and a since (R20) that is far in the future. In MySQL it also reports a lack of autocommit, InnoDB or strict
+// mode, and a binary log of statements. Call it when the process starts, and from a health check if you like. Do not serve
+// requests until the settings are corrected.
 //
 // Check sees the settings of one connection. An error of nil does not mean that the database cannot lose any revocation:
 // see the package documentation about failovers.
@@ -33,8 +34,8 @@ func (s *Store) Check(ctx context.Context) error {
 		wrong = append(wrong, wrap(ctx, err))
 	}
 	if ahead := time.Until(since); ahead > maxAhead {
-		wrong = append(wrong, fmt.Errorf("sqlstore: the record %q is %v in the future, because a clock was wrong when it was made: "+
-			"correct the clocks and delete it", sinceID, ahead.Round(time.Second)))
+		wrong = append(wrong, fmt.Errorf("sqlstore: the record %q is %v in the future: a clock was wrong when it was made. "+
+			"Correct the clocks and delete it", sinceID, ahead.Round(time.Second)))
 	}
 	return errors.Join(wrong...)
 }
@@ -93,7 +94,8 @@ UNION ALL SELECT 'relpersistence', CAST(relpersistence AS text) FROM pg_class WH
 		s.mustBe("fsync", losesSwaps, "on"),
 		s.mustBe("full_page_writes", "a crash would damage the table", "on"),
 		s.mustBe("synchronous_commit", losesSwaps, "on", "remote_apply", "remote_write", "local"),
-		s.mustBe("transaction_isolation", wrongLevel, "read committed", "repeatable read", "read uncommitted"), // which is read committed
+		// PostgreSQL treats read uncommitted as read committed.
+		s.mustBe("transaction_isolation", wrongLevel, "read committed", "repeatable read", "read uncommitted"),
 		s.mustBe("pg_is_in_recovery()", staleAnswer, "false"),
 		s.mustBe("relpersistence", "a crash empties an unlogged table", "p"),
 	), err
@@ -101,8 +103,8 @@ UNION ALL SELECT 'relpersistence', CAST(relpersistence AS text) FROM pg_class WH
 
 func checkMySQL(ctx context.Context, db *sql.DB, table string) ([]string, error) {
 	s := settings{}
-	err := s.query(ctx, db, `SHOW VARIABLES WHERE variable_name IN ('autocommit', 'tx_isolation', 'transaction_isolation', 'sql_mode',
-'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'binlog_format', 'read_only', 'innodb_read_only')`)
+	err := s.query(ctx, db, `SHOW VARIABLES WHERE variable_name IN ('autocommit', 'tx_isolation', 'transaction_isolation',
+'sql_mode', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog', 'binlog_format', 'read_only', 'innodb_read_only')`)
 	if err == nil {
 		schema, name, qualified := strings.Cut(table, ".")
 		if !qualified {
@@ -110,7 +112,8 @@ func checkMySQL(ctx context.Context, db *sql.DB, table string) ([]string, error)
 		}
 		err = s.query(ctx, db, `SELECT 'engine', engine FROM information_schema.tables
 WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?
-UNION ALL SELECT CONCAT('column ', column_name), CONCAT_WS(' ', data_type, NULLIF(column_key, '')) FROM information_schema.columns
+UNION ALL SELECT CONCAT('column ', column_name), CONCAT_WS(' ', data_type, NULLIF(column_key, ''))
+FROM information_schema.columns
 WHERE table_schema = COALESCE(NULLIF(?, ''), DATABASE()) AND table_name = ?`, schema, name, schema, name)
 	}
 	isolation := []string{"READ-COMMITTED", "REPEATABLE-READ"}

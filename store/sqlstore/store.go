@@ -19,17 +19,18 @@
 // Keys. The table has the SHA-256 of each key, as bytes. A key can have any length and any bytes, and no collation can
 // take two keys for the same one.
 //
-// Durability. If the database loses a record, the revoked token is accepted again. [Store.Check] reports the settings
-// that lose answered swaps in a crash. A failover to an asynchronous replica loses the swaps that it had not received. If the
-// table is emptied, dropped or restored empty, so is the record since when it is complete, and every older session is
-// rejected (R20).
+// Durability. If the database loses a record, the revoked token is accepted again. [Store.Check] reports the settings that
+// lose answered swaps in a crash. A failover to an asynchronous replica loses the swaps that it had not received. If the
+// table is emptied, dropped or restored empty, the record that says since when it is complete is lost as well, and every
+// older session is rejected (R20). MariaDB without a binary log shows a swap to readers shortly before it is on disk, so a
+// crash can take back a swap that was read, but not one that was answered.
 //
 // Clocks. The database expires records by its own clock, so the clocks of the database and of its clients should agree to
 // the second. A swap takes effect before its deadline or never, even if these clocks disagree, with three exceptions.
-// First, a server that takes over from another should agree with it to the second: the first swap sent to it may take effect
-// late by as much as its clock is behind. Second, the clock of the server must go on while it is stopped. Third, the
-// server reads its clock before it commits, so a commit that takes long takes effect late, and so may a swap that waited for
-// a transaction of somebody else that locked the record and was rolled back.
+// First, a server that takes over from another should agree with it to the second: the first swap sent to it may take
+// effect late by as much as its clock is behind. Second, the clock of the server must go on while it is stopped. Third, the
+// server reads its clock before it commits, so a commit that hangs takes effect late. The same goes for the first swap of a
+// key that waited for another insertion of that key, if the other one was rolled back.
 package sqlstore
 
 import (
@@ -103,7 +104,7 @@ func New(db *sql.DB, dialect Dialect, opts Options) (*Store, error) {
 		name = defaultTable
 	}
 	if !tableName.MatchString(name) {
-		mistakes = append(mistakes, fmt.Errorf("sqlstore: Table %.100q is not a name of lower-case letters, digits and underscores", name))
+		mistakes = append(mistakes, fmt.Errorf("sqlstore: Table %.100q is no name of lower-case letters, digits and underscores", name))
 	}
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
@@ -209,9 +210,9 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	return done, wrap(ctx, err)
 }
 
-// swap changes the record with one statement that has the condition in it. If no row was changed, swap reads the record. If its
-// value is not old, the swap is lost. Otherwise the limit was wrong, because the server's clock was set, or the record
-// was replaced and restored in between. Then the next attempt follows.
+// swap changes the record with one statement that contains the condition. If no row was changed, swap reads the record. If
+// its value is not old, the swap is lost. Otherwise the limit was wrong, because the server's clock was set, or the record
+// was replaced and restored in between, or an expired row was in the way. Then swap tries again.
 func (s *Store) swap(ctx context.Context, id, old, new string, expires int64) (bool, error) {
 	for try := range attempts {
 		if limit := s.table.limit(ctx); limit > 0 {

@@ -54,7 +54,8 @@ func TestCheckPostgreSQL(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustReport(t, s, `relation "public.missing" does not exist`)
-	database{db: db}.exec(t, "CREATE UNLOGGED TABLE unlogged (id bytea PRIMARY KEY, value bytea NOT NULL, expires bigint NOT NULL)")
+	database{db: db}.exec(t, `CREATE UNLOGGED TABLE unlogged
+(id bytea PRIMARY KEY, value bytea NOT NULL, expires bigint NOT NULL)`)
 	mustReport(t, newStore(t, db, sqlstore.PostgreSQL, sqlstore.Options{Table: "unlogged"}), "relpersistence is u")
 	mustReport(t, newStore(t, db, sqlstore.PostgreSQL, sqlstore.Options{Table: "public.qualified"}))
 }
@@ -170,7 +171,8 @@ func TestCheckSQLite(t *testing.T) {
 	} {
 		file := "file:" + t.TempDir() + "/blacklist.db"
 		newStore(t, openDB(t, "sqlite", file), sqlstore.SQLite, sqlstore.Options{})
-		s, err := sqlstore.New(openDB(t, "sqlite", file+"?_pragma="+strings.Join(test.pragmas, "&_pragma=")), sqlstore.SQLite, sqlstore.Options{})
+		db := openDB(t, "sqlite", file+"?_pragma="+strings.Join(test.pragmas, "&_pragma="))
+		s, err := sqlstore.New(db, sqlstore.SQLite, sqlstore.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -77,8 +77,11 @@ func TestNoDeadline(t *testing.T) {
 	start := time.Now()
 	var wg sync.WaitGroup
 	for name, call := range map[string]func() error{
-		"Get":            func() error { _, _, err := s.Get(context.Background(), "key"); return err },
-		"CompareAndSwap": func() error { _, err := s.CompareAndSwap(context.Background(), "key", "", "1", inAnHour()); return err },
+		"Get": func() error { _, _, err := s.Get(context.Background(), "key"); return err },
+		"CompareAndSwap": func() error {
+			_, err := s.CompareAndSwap(context.Background(), "key", "", "1", inAnHour())
+			return err
+		},
 		"Check":          func() error { return s.Check(context.Background()) },
 		"CreateTable":    func() error { return s.CreateTable(context.Background()) },
 	} {
@@ -94,8 +97,8 @@ func TestNoDeadline(t *testing.T) {
 	}
 }
 
-// TestDeadlock lets two swaps of an absent key wait for a third one that is rolled back. InnoDB gives both of them a lock that
-// excludes the other, and then ends one with a deadlock error. One swap must win, and no call may fail.
+// TestDeadlock lets swaps of an absent key wait for an insertion that is rolled back. InnoDB gives each of them a lock that
+// excludes the others, and then ends all but one with a deadlock error. One swap must win, and no call may fail.
 func TestDeadlock(t *testing.T) {
 	d := open(t, mariadb.startServer(t))
 	s := d.store(t)

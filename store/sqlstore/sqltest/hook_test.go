@@ -76,8 +76,8 @@ var errNoCount = errors.New("not supported")
 
 func (noCount) RowsAffected() (int64, error) { return 0, errNoCount }
 
-// TestSwapIsNotRepeated loses the answer to a swap that was made. A second try would find the new value of the first one, and
-// report a lost swap. database/sql makes one if the driver returns driver.ErrBadConn.
+// TestSwapIsNotRepeated loses the answer to a swap that was made. A second try would find the new value of the first one,
+// and report a lost swap. database/sql makes one if the driver returns driver.ErrBadConn.
 func TestSwapIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, want := range []error{
@@ -214,7 +214,8 @@ func TestValues(t *testing.T) {
 				old = value
 			}
 			mustSwap(t, s, "key", "v", strings.Repeat("v", 65535))
-			if done, err := s.CompareAndSwap(within(t, 5*time.Second), "long", "", strings.Repeat("v", 65536), inAnHour()); done || err == nil {
+			done, err := s.CompareAndSwap(within(t, 5*time.Second), "long", "", strings.Repeat("v", 65536), inAnHour())
+			if done || err == nil {
 				t.Errorf("a swap to a value of 65,536 bytes = %v, %v", done, err)
 			}
 			mustSwap(t, s, "key", strings.Repeat("v", 65535), "") // absent

@@ -46,11 +46,10 @@ type kind struct {
 
 	database string // a new server has it
 
-	mu       sync.Mutex // guards the fields below
-	template string     // a directory with the files of a server that was never started
-
-	shared    *server // for tests that do not harm the server
-	databases int     // the number of its databases
+	mu        sync.Mutex // guards the fields below
+	template  string     // a directory with the files of a server that was never started
+	shared    *server    // for tests that do not harm the server
+	databases int        // the number of its databases
 }
 
 var postgres = &kind{

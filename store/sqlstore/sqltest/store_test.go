@@ -79,7 +79,8 @@ func open(t testing.TB, s *server) database {
 
 // sqliteDSN returns the name of a new file, with the settings that docs/stores.md recommends.
 func sqliteDSN(t testing.TB) string {
-	return "file:" + t.TempDir() + "/blacklist.db?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)"
+	return "file:" + t.TempDir() + "/blacklist.db" +
+		"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)"
 }
 
 // store returns a store with a table.
@@ -106,11 +107,15 @@ func TestStore(t *testing.T) {
 	for _, d := range []database{
 		{"PostgreSQL read committed", sqlstore.PostgreSQL, pg.open(t, ""), pg},
 		{"PostgreSQL repeatable read", sqlstore.PostgreSQL, pg.open(t, "&default_transaction_isolation=repeatable%20read"), pg},
-		{"PostgreSQL simple protocol", sqlstore.PostgreSQL, pg.open(t, "&default_query_exec_mode=simple_protocol&timezone=Asia/Tokyo"), pg},
+		{"PostgreSQL simple protocol", sqlstore.PostgreSQL,
+			pg.open(t, "&default_query_exec_mode=simple_protocol&timezone=Asia/Tokyo"), pg},
 		{"MariaDB repeatable read", sqlstore.MySQL, maria.open(t, ""), maria},
-		{"MariaDB read committed", sqlstore.MySQL, maria.open(t, "&interpolateParams=true&tx_isolation=%27READ-COMMITTED%27"), maria},
-		{"MariaDB found rows", sqlstore.MySQL, maria.open(t, "&interpolateParams=true&clientFoundRows=true&time_zone=%27%2B13%3A00%27"), maria},
-		{"MariaDB snapshot isolation", sqlstore.MySQL, maria.open(t, "&clientFoundRows=true&innodb_snapshot_isolation=ON"), maria},
+		{"MariaDB read committed", sqlstore.MySQL,
+			maria.open(t, "&interpolateParams=true&tx_isolation=%27READ-COMMITTED%27"), maria},
+		{"MariaDB found rows", sqlstore.MySQL,
+			maria.open(t, "&interpolateParams=true&clientFoundRows=true&time_zone=%27%2B13%3A00%27"), maria},
+		{"MariaDB snapshot isolation", sqlstore.MySQL,
+			maria.open(t, "&clientFoundRows=true&innodb_snapshot_isolation=ON"), maria},
 		{"SQLite", sqlstore.SQLite, openDB(t, "sqlite", sqliteDSN(t)), nil},
 	} {
 		t.Run(d.name, func(t *testing.T) {

@@ -13,7 +13,8 @@ import (
 // count returns the number of rows.
 func (d database) count(t testing.TB) (n int) {
 	t.Helper()
-	if err := d.db.QueryRowContext(within(t, 10*time.Second), "SELECT count(*) FROM ginrefresh_blacklist").Scan(&n); err != nil {
+	row := d.db.QueryRowContext(within(t, 10*time.Second), "SELECT count(*) FROM ginrefresh_blacklist")
+	if err := row.Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -33,7 +34,8 @@ func TestSweep(t *testing.T) {
 					if i < expired {
 						expires = time.Time{}
 					}
-					if done, err := s.CompareAndSwap(within(t, 20*time.Second), strconv.Itoa(i), "", "value", expires); !done || err != nil {
+					done, err := s.CompareAndSwap(within(t, 20*time.Second), strconv.Itoa(i), "", "value", expires)
+					if !done || err != nil {
 						t.Errorf("CompareAndSwap = %v, %v", done, err)
 					}
 				})
