@@ -3,6 +3,7 @@ package jose
 import (
 	"crypto/ecdsa"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"math/big"
 
@@ -29,12 +30,18 @@ func (m deterministicECDSA) Sign(text string, key any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return fixedWidth(der, m.KeySize)
+}
+
+// fixedWidth turns an ASN.1 signature into r and s, each padded to size bytes.
+func fixedWidth(der []byte, size int) ([]byte, error) {
 	var pair struct{ R, S *big.Int }
-	if _, err := asn1.Unmarshal(der, &pair); err != nil {
-		return nil, err
+	rest, err := asn1.Unmarshal(der, &pair)
+	if err != nil || len(rest) > 0 || pair.R.Sign() < 0 || pair.S.Sign() < 0 || max(pair.R.BitLen(), pair.S.BitLen()) > 8*size {
+		return nil, errors.New("the signature is not in ASN.1")
 	}
-	signature := make([]byte, 2*m.KeySize)
-	pair.R.FillBytes(signature[:m.KeySize])
-	pair.S.FillBytes(signature[m.KeySize:])
+	signature := make([]byte, 2*size)
+	pair.R.FillBytes(signature[:size])
+	pair.S.FillBytes(signature[size:])
 	return signature, nil
 }

@@ -6,6 +6,7 @@ package jose
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -28,6 +29,9 @@ const (
 // strictBase64 accepts exactly one spelling of each value: no padding, no stray bits.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
+// ErrSigning means that the key failed to sign. It is temporary: a key that cannot sign is rejected by NewKeySet.
+var ErrSigning = errors.New("signing failed")
+
 // Sign returns the compact JWT (RFC 7515 §3.1) of a payload, signed by the first key. typ must be one of the types
 // that were passed to NewKeySet. It fails if the token would be longer than MaxBytes.
 func (s *KeySet) Sign(typ string, payload []byte) (string, error) {
@@ -37,7 +41,7 @@ func (s *KeySet) Sign(typ string, payload []byte) (string, error) {
 	text = strictBase64.AppendEncode(text, payload)
 	signature, err := s.signer.method.Sign(string(text), s.signer.private)
 	if err != nil {
-		return "", fmt.Errorf("signing: %w", err)
+		return "", fmt.Errorf("%w: %w", ErrSigning, err)
 	}
 	text = strictBase64.AppendEncode(append(text, '.'), signature)
 	if len(text) > MaxBytes {

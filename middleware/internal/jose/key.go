@@ -17,18 +17,19 @@ import (
 // Key is a key as the application passes it. The algorithm belongs to the key and is never the token's choice (R1).
 type Key struct {
 	ID        string // kid; empty: none for a secret, the RFC 7638 thumbprint for any other key
-	Algorithm string // a registered JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1)
-	Material  any    // []byte, *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey or one of their public keys
+	Algorithm string // a registered JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864 §2.2)
+	Material  any    // []byte, *rsa.PrivateKey, *ecdsa.PrivateKey, ed25519.PrivateKey, one of their public keys, or a crypto.Signer
 }
 
 // key is a validated Key.
 type key struct {
-	id       string
-	method   jwt.SigningMethod
-	private  any               // the key to sign with, nil for a public key
-	public   any               // the key to verify with
-	jwk      *jwk              // nil for a secret
-	segments map[string]string // the header segment for each type of token
+	id        string
+	algorithm string
+	method    jwt.SigningMethod
+	private   any               // the key to sign with, nil for a public key
+	public    any               // the key to verify with
+	jwk       *jwk              // nil for a secret
+	segments  map[string]string // the header segment for each type of token
 }
 
 // methods maps the supported algorithms to golang-jwt's implementations.
@@ -37,7 +38,7 @@ var methods = map[string]jwt.SigningMethod{
 	"RS256": jwt.SigningMethodRS256, "RS384": jwt.SigningMethodRS384, "RS512": jwt.SigningMethodRS512,
 	"PS256": strictPSS(jwt.SigningMethodPS256), "PS384": strictPSS(jwt.SigningMethodPS384), "PS512": strictPSS(jwt.SigningMethodPS512),
 	"ES256": jwt.SigningMethodES256, "ES384": jwt.SigningMethodES384, "ES512": jwt.SigningMethodES512,
-	"EdDSA": jwt.SigningMethodEdDSA,
+	"EdDSA": jwt.SigningMethodEdDSA, "Ed25519": jwt.SigningMethodEdDSA,
 }
 
 // strictPSS accepts only salts as long as the hash (RFC 7518 §3.5). golang-jwt's own methods accept any length.
@@ -53,11 +54,11 @@ func (k Key) compile(types []string) (*key, error) {
 	if !utf8.ValidString(k.ID) {
 		return nil, errors.New("the ID is not valid UTF-8")
 	}
-	compiled, err := k.material()
+	compiled, err := k.signerOrMaterial()
 	if err != nil {
 		return nil, err
 	}
-	compiled.id = k.ID
+	compiled.id, compiled.algorithm = k.ID, k.Algorithm
 	if compiled.jwk != nil {
 		compiled.jwk.describe(k.Algorithm, k.ID)
 		compiled.id = compiled.jwk.KID

@@ -29,7 +29,7 @@ func NewKeySet(keys []Key, types ...string) (*KeySet, []error) {
 	if len(keys) == 0 {
 		return nil, []error{errors.New("there are no Keys: pass at least one; the first one signs")}
 	}
-	set := &KeySet{byID: map[string]*key{}, headers: map[string]header{}}
+	set := EmptyKeySet()
 	var mistakes []error
 	for i, k := range keys {
 		compiled, err := k.compile(types)
@@ -96,6 +96,9 @@ func (s *KeySet) header(segment string) (header, error) {
 	return s.parseHeader(segment)
 }
 
+// ErrUnknownKey means that no key of the set has the kid in the token's header.
+const ErrUnknownKey = Malformed("the header's kid matches no key")
+
 // parseHeader reads a header that another program wrote with one of our keys. It ignores unknown members, including
 // jwk, jku and x5u. It rejects crit, because none of the extensions that crit can require are implemented
 // (RFC 7515 §4.1.11). The algorithm is the key's, never the token's choice (R1).
@@ -123,9 +126,9 @@ func (s *KeySet) parseHeader(segment string) (header, error) {
 	}
 	key := s.byID[kid]
 	if key == nil {
-		return header{}, Malformed("the header's kid matches no key")
+		return header{}, ErrUnknownKey
 	}
-	if alg != key.method.Alg() {
+	if alg != key.algorithm {
 		return header{}, Malformed("the header's alg is not the key's algorithm")
 	}
 	return header{key: key, typ: typ}, nil
