@@ -12,6 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/ginrefresh/ginrefresh/middleware/internal/jose"
 	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
@@ -21,6 +22,7 @@ type Auth struct {
 	rules        *session.Rules
 	codec        session.Codec
 	verifier     atomic.Pointer[verifier]
+	fetcher      *keyFetcher // nil without Config.KeysFrom
 	cacheSize    int
 	sources      []Source   // where a request's token may be
 	headers      []Source   // the headers among them, which refresh and logout read as well
@@ -61,7 +63,12 @@ func New(config Config) (*Auth, error) {
 		realm:        config.Realm,
 		responses:    prepareResponses(config.Realm),
 	}
-	auth.verifier.Store(newVerifier(keys, auth.cacheSize))
+	if config.KeysFrom != nil {
+		auth.fetcher = newKeyFetcher(config.KeysFrom, auth, config.StoreTimeout)
+		auth.verifier.Store(&verifier{keys: keys, due: true})
+	} else {
+		auth.verifier.Store(newVerifier(keys, auth.cacheSize))
+	}
 	if config.Cookie != nil {
 		auth.cookies = newCookieJar(*config.Cookie, config.Pair)
 		auth.sources = append(slices.Clone(auth.sources), FromCookie(auth.cookies.access.Name))
@@ -86,9 +93,9 @@ type Tokens struct {
 }
 
 // Issue starts a session for a user whose identity the application has checked, and returns its first tokens. The error
-// is an [*Error] if the store fails, and another error if the application made a mistake: the identity has no subject or
-// too short a lifetime, its claims are not a JSON object, use a reserved name or make the token too long, or the Auth has
-// only public keys.
+// is an [*Error] if the store or a crypto.Signer fails, and another error if the application made a mistake: the identity
+// has no subject or too short a lifetime, its claims are not a JSON object, use a reserved name or make the token too
+// long, or the Auth has only public keys.
 //
 // LoginHandler refuses a login whose subject was revoked while the password was checked (R12). Issue does not know when
 // the check began, so call it right after the check.
@@ -163,13 +170,13 @@ func (a *Auth) sign(v *verifier, t *session.Token) (tokens Tokens, err error) {
 	}
 	tokens.RefreshUntil = time.Unix(t.Deadline, 0)
 	if t.Kind == session.RefreshToken {
-		if tokens.RefreshToken, err = a.codec.Encode(v.keys, t); err != nil {
-			return Tokens{}, fmt.Errorf("middleware: %w", err)
+		if tokens.RefreshToken, err = a.encode(v, t); err != nil {
+			return Tokens{}, err
 		}
 		t = t.AccessToken()
 	}
-	if tokens.AccessToken, err = a.codec.Encode(v.keys, t); err != nil {
-		return Tokens{}, fmt.Errorf("middleware: %w", err)
+	if tokens.AccessToken, err = a.encode(v, t); err != nil {
+		return Tokens{}, err
 	}
 	if err := a.cookies.checkSize(tokens); err != nil {
 		return Tokens{}, err
@@ -178,6 +185,19 @@ func (a *Auth) sign(v *verifier, t *session.Token) (tokens Tokens, err error) {
 	tokens.Claims = claimsOf(t)
 	tokens.ExpiresAt = tokens.Claims.ExpiresAt
 	return tokens, nil
+}
+
+// encode signs one token. A crypto.Signer that fails is like a store that fails (R14); a token that is too long is a
+// mistake in the application.
+func (a *Auth) encode(v *verifier, t *session.Token) (string, error) {
+	text, err := a.codec.Encode(v.keys, t)
+	switch {
+	case errors.Is(err, jose.ErrSigning):
+		return "", newError(CodeStoreUnavailable, err)
+	case err != nil:
+		return "", fmt.Errorf("middleware: %w", err)
+	}
+	return text, nil
 }
 
 // Verify returns the claims of a token that is good for a request. It applies the same rules as [Auth.Required]

@@ -32,13 +32,18 @@ const maxGrace = 5 * time.Minute
 // maxLifetime keeps the sum of all lifetimes inside a time.Duration. If it overflowed, records would expire at once.
 const maxLifetime = 50 * 365 * 24 * time.Hour
 
-// Config is the configuration of an [Auth]. Keys and Store are required. Every other field has a safe default.
+// Config is the configuration of an [Auth]. Keys (or KeysFrom) and Store are required. Every other field has a safe
+// default.
 type Config struct {
 	_ [0]func() // no unkeyed literals
 
 	// Keys sign and verify tokens. The first key signs; a token is verified with the key that its kid names. If all keys
 	// are public, the Auth verifies the tokens of another server and issues none.
 	Keys []Key
+
+	// KeysFrom takes the place of Keys in a verify-only service: it fetches the public keys from the server that issues
+	// the tokens.
+	KeysFrom *JWKS
 
 	// Store is the blacklist. It has no default, because the choice decides what survives a restart and which servers
 	// learn of a logout. See package store.
@@ -228,11 +233,21 @@ func (c Config) validate() (*jose.KeySet, *http.CrossOriginProtection, error) {
 			mistakes = append(mistakes, fmt.Errorf("TrustedOrigins contains %q, which is not an origin such as https://app.example.org", origin))
 		}
 	}
-	keys, wrong := newKeySet(c.Keys)
+	keys, wrong := c.keySet()
 	if mistakes = append(mistakes, wrong...); keys != nil {
 		mistakes = append(mistakes, c.keyMistakes(keys.CanSign())...)
 	}
 	return keys, protection, joinMistakes(mistakes)
+}
+
+// keySet returns the keys, of which KeysFrom has none yet, or every mistake.
+func (c Config) keySet() (*jose.KeySet, []error) {
+	if c.KeysFrom == nil {
+		return newKeySet(c.Keys)
+	}
+	m := c.KeysFrom.mistakes()
+	m.check(len(c.Keys) == 0, "Keys and KeysFrom are both set: a service that issues tokens has Keys, and one that only verifies them needs just one of the two")
+	return jose.EmptyKeySet(), m
 }
 
 // joinMistakes returns nil if there are none.
@@ -304,8 +319,8 @@ func isQuotable(s string) bool {
 
 // keyMistakes returns the fields that do not fit a first key that can, or cannot, sign.
 func (c Config) keyMistakes(canSign bool) (m mistakes) {
-	m.check(canSign || c.Authenticate == nil, "Authenticate is set, but Keys[0] is a public key and cannot sign: a verify-only service has no login")
-	m.check(canSign || c.Reload == nil, "Reload is set, but Keys[0] is a public key and cannot sign: a verify-only service has no refresh")
+	m.check(canSign || c.Authenticate == nil, "Authenticate is set, but public keys cannot sign: a verify-only service has no login")
+	m.check(canSign || c.Reload == nil, "Reload is set, but public keys cannot sign: a verify-only service has no refresh")
 	m.check(!c.DangerouslyIgnoreRevocation || !canSign && c.Store == nil, "DangerouslyIgnoreRevocation is for public keys without a Store: remove it")
 	return m
 }

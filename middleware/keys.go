@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,10 +13,11 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware/internal/tokencache"
 )
 
-// Algorithm is the registered name of a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
+// Algorithm is the registered name of a JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1, RFC 9864 §2.2).
 //
 // All of them except PS* sign deterministically, so the parallel refreshes of one token return identical texts. PSS
-// uses a fresh salt for each signature: with PS* the claims are identical and the signatures differ.
+// uses a fresh salt for each signature: with PS* the claims are identical and the signatures differ. The same goes for
+// ES* with a crypto.Signer of your own.
 type Algorithm string
 
 const (
@@ -35,7 +37,8 @@ const (
 	ES384 Algorithm = "ES384" // ECDSA on P-384, deterministic
 	ES512 Algorithm = "ES512" // ECDSA on P-521, deterministic
 
-	EdDSA Algorithm = "EdDSA" // Ed25519
+	EdDSA   Algorithm = "EdDSA"   // Ed25519, by the name that most libraries know
+	Ed25519 Algorithm = "Ed25519" // the same signatures by the name of RFC 9864; a key accepts only its own name
 )
 
 // Key signs and verifies tokens with one algorithm. The algorithm belongs to the key and is never the token's choice
@@ -52,8 +55,12 @@ type Key struct {
 	Algorithm Algorithm
 
 	// Key is the key itself: a random []byte for HS*, an *rsa.PrivateKey for RS* and PS*, an *ecdsa.PrivateKey for ES*,
-	// an ed25519.PrivateKey for EdDSA. The public key of one of these can only verify. [ParsePEM] decodes a key from a
-	// file.
+	// an ed25519.PrivateKey for EdDSA and Ed25519. The public key of one of these can only verify. [ParsePEM] decodes a
+	// key from a file.
+	//
+	// Any other [crypto.Signer] with a public key of one of these types signs as well, for example a key in a KMS or an
+	// HSM. It signs each token once, during a login or refresh, and should give up within a second or two. If it fails,
+	// the response is 503 store_unavailable, and the presented token is not used up (R10).
 	Key any
 }
 
@@ -79,11 +86,14 @@ func newKeySet(keys []Key) (*jose.KeySet, []error) {
 // DefaultTokenCache is the default of [Config].TokenCache.
 const DefaultTokenCache = 10_000
 
-// verifier is a key set and the tokens that were verified with it. SetKeys replaces both at once, so that no cached
-// token outlives its key.
+// verifier is a key set and the tokens that were verified with it. SetKeys and KeysFrom replace both at once, so that no
+// cached token outlives its key.
 type verifier struct {
 	keys  *jose.KeySet
 	cache *tokencache.Table[cachedToken] // nil: off
+
+	due    bool                           // the keys of KeysFrom have to be fetched before they are used
+	parked *tokencache.Table[cachedToken] // if due: the cache for the case that the keys are still the same
 }
 
 // cachedToken is a verified token. Its expiry and the blacklist are still checked on every request.
@@ -103,9 +113,21 @@ func (a *Auth) decode(v *verifier, text string) (*session.Token, *session.Memo, 
 	if cached := v.cache.Get(hash, text); cached != nil {
 		return &cached.token, &cached.memo, nil
 	}
+	var t *session.Token
+	var err error
+	if a.fetcher != nil {
+		t, err = a.fetcher.decode(text)
+	} else {
+		t, err = a.decodeWith(v, hash, text)
+	}
+	return t, nil, fromVerdict(err)
+}
+
+// decodeWith verifies a token that is not in v's cache.
+func (a *Auth) decodeWith(v *verifier, hash uint64, text string) (*session.Token, error) {
 	t, err := a.codec.Decode(v.keys, text)
 	if err != nil {
-		return nil, nil, fromVerdict(err)
+		return nil, err
 	}
 	t.Owner = a
 	if t.Kind == session.AccessToken && v.cache.Admit(hash) {
@@ -114,7 +136,7 @@ func (a *Auth) decode(v *verifier, text string) (*session.Token, *session.Memo, 
 			a.rules.Watch(&cached.memo, t)
 		})
 	}
-	return t, nil, nil
+	return t, nil
 }
 
 // SetKeys replaces the keys while requests are served. The first key signs from now on, and all of them verify. A token
@@ -125,6 +147,8 @@ func (a *Auth) SetKeys(keys []Key) error {
 	set, mistakes := newKeySet(keys)
 	switch {
 	case mistakes != nil:
+	case a.fetcher != nil:
+		mistakes = []error{errors.New("SetKeys is called, but the keys of this Auth come from KeysFrom")}
 	case !set.CanSign() && a.verifier.Load().keys.CanSign():
 		mistakes = []error{errors.New("Keys[0] is a public key, but this Auth issues tokens")}
 	case set.CanSign() && a.rules.Store == nil:
@@ -139,12 +163,19 @@ func (a *Auth) SetKeys(keys []Key) error {
 
 // JWKSHandler publishes the public keys as a JWK Set (RFC 7517 §5), so that other services can verify the tokens. It
 // never publishes a secret. Mount it as GET /.well-known/jwks.json. Clients may cache the response for five minutes, so
-// let a new key verify for that long before it signs.
+// let a new key verify for that long before it signs. With [Config].KeysFrom it answers 500: the keys are not its own.
 func (a *Auth) JWKSHandler(c *gin.Context) {
+	if a.fetcher != nil {
+		a.answerError(c, errors.New("middleware: JWKSHandler belongs to the server whose keys KeysFrom fetches"))
+		return
+	}
 	c.Header("Cache-Control", "public, max-age=300")
-	c.Data(http.StatusOK, "application/jwk-set+json", a.verifier.Load().keys.JWKS())
+	c.Data(http.StatusOK, jwksMediaType, a.verifier.Load().keys.JWKS())
 }
 
 // CacheStats returns how many genuine tokens for requests were found in the token cache and how many were not, since New
-// or the last SetKeys. Refresh tokens are not cached. It is for metrics.
-func (a *Auth) CacheStats() (hits, misses uint64) { return a.verifier.Load().cache.Stats() }
+// or the last change of the keys. Refresh tokens are not cached. It is for metrics.
+func (a *Auth) CacheStats() (hits, misses uint64) {
+	v := a.verifier.Load()
+	return cmp.Or(v.cache, v.parked).Stats()
+}
