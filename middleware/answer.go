@@ -37,6 +37,7 @@ func (a *Auth) answerTokens(c *gin.Context, tokens Tokens, sent string) {
 	if a.cookies != nil {
 		a.cookies.set(c, tokens, sent)
 	}
+	sendChallenge(c.Writer.Header(), tokens.ProofChallenge)
 	if a.onTokens != nil {
 		a.onTokens(c, tokens)
 		return
@@ -153,6 +154,7 @@ func (a *Auth) answerError(c *gin.Context, err error) {
 	if response.challenge != nil {
 		header["Www-Authenticate"] = slices.Clone(response.challenge) // OnError may change it
 	}
+	sendChallenge(header, e.ProofChallenge)
 	switch e.Status {
 	case http.StatusServiceUnavailable:
 		header["Retry-After"] = []string{"1"}

@@ -33,6 +33,8 @@ type Auth struct {
 	onTokens     func(c *gin.Context, tokens Tokens)
 	onError      func(c *gin.Context, err *Error)
 	onEvent      func(ctx context.Context, e Event)
+	bind         Binding
+	publicURL    string
 	realm        string
 	responses    map[Code]errorResponse
 }
@@ -60,6 +62,8 @@ func New(config Config) (*Auth, error) {
 		onTokens:     config.OnTokens,
 		onError:      config.OnError,
 		onEvent:      config.OnEvent,
+		bind:         config.Bind,
+		publicURL:    config.PublicURL,
 		realm:        config.Realm,
 		responses:    prepareResponses(config.Realm),
 	}
@@ -88,19 +92,30 @@ type Tokens struct {
 	// RefreshUntil is the session's deadline. After that the user must log in again.
 	RefreshUntil time.Time
 
+	// ProofChallenge is the nonce for the proof of the next refresh, "" if the session is not bound to a key (R18).
+	ProofChallenge string
+
 	// Claims are the claims of AccessToken.
 	Claims Claims
 }
 
 // Issue starts a session for a user whose identity the application has checked, and returns its first tokens. The error
-// is an [*Error] if the store or a crypto.Signer fails, and another error if the application made a mistake: the identity
-// has no subject or too short a lifetime, its claims are not a JSON object, use a reserved name or make the token too
-// long, or the Auth has only public keys.
+// is an [*Error] if the store or a crypto.Signer fails or the proof is not valid, and another error if the application made
+// a mistake: the identity has no subject or too short a lifetime, its claims are not a JSON object, use a reserved name or
+// make the token too long, or the Auth has only public keys.
 //
 // LoginHandler refuses a login whose subject was revoked while the password was checked (R12). Issue does not know when
 // the check began, so call it right after the check.
-func (a *Auth) Issue(ctx context.Context, id Identity) (Tokens, error) {
-	tokens, t, err := a.issue(ctx, id, session.Login{Began: a.rules.Now()})
+//
+// With [Config].Bind, the session is bound to the key of the client's proof. Pass at most one.
+func (a *Auth) Issue(ctx context.Context, id Identity, proof ...Proof) (Tokens, error) {
+	l := session.Login{Began: a.rules.Now()}
+	var tokens Tokens
+	var t *session.Token
+	err := a.givenProof(proof).bind(&l)
+	if err == nil {
+		tokens, t, err = a.issue(ctx, id, l)
+	}
 	a.report(ctx, "", EventLogin, t, err)
 	return tokens, err
 }
@@ -173,6 +188,9 @@ func (a *Auth) sign(v *verifier, t *session.Token) (tokens Tokens, err error) {
 		if tokens.RefreshToken, err = a.encode(v, t); err != nil {
 			return Tokens{}, err
 		}
+		if t.Key() != nil {
+			tokens.ProofChallenge = t.ID
+		}
 		t = t.AccessToken()
 	}
 	if tokens.AccessToken, err = a.encode(v, t); err != nil {
@@ -240,8 +258,11 @@ func (a *Auth) verify(ctx context.Context, text string) (*session.Token, error) 
 //
 // A token that is presented long after it was replaced ends its session, even if ctx is cancelled in the meantime. That
 // takes no longer than [Config].StoreTimeout.
-func (a *Auth) Refresh(ctx context.Context, text string) (Tokens, error) {
-	tokens, t, err := a.refresh(ctx, text, noProof)
+//
+// A session that is bound to a key needs the client's proof (R18). Pass at most one. Without a proof over
+// [Error].ProofChallenge the error's code is [CodeProofRequired].
+func (a *Auth) Refresh(ctx context.Context, text string, proof ...Proof) (Tokens, error) {
+	tokens, t, err := a.refresh(ctx, text, a.givenProof(proof))
 	a.report(ctx, "", EventRefresh, t, err)
 	return tokens, err
 }

@@ -3,6 +3,8 @@ package middleware
 import (
 	"net/url"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/ginrefresh/ginrefresh/middleware/internal/session"
 )
 
@@ -23,14 +25,26 @@ func (c Config) bindMistakes() (m mistakes) {
 	m.check(c.Bind == BindOff || c.Pair, "Bind is %q without Pair: only the refresh token of a pair is bound", c.Bind)
 	if c.PublicURL != "" {
 		u, err := url.Parse(c.PublicURL)
-		m.check(err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil,
+		m.check(err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil && isQuotable(u.Host),
 			"PublicURL is %q: it must be like https://api.example.org", c.PublicURL)
 	}
 	return m
 }
 
-// prove returns what a client has proved about a genuine token, or nil if it has proved nothing.
+// prove returns what a client has proved about the genuine token that it refreshes, or about a login if t is nil. It
+// returns nil if the client has proved nothing.
 type prove func(t *session.Token) (*session.Proof, error)
 
-// noProof is the prove of a client that sends none.
-func noProof(*session.Token) (*session.Proof, error) { return nil, nil }
+// bind binds the session of a login to the key that the client has proved, if any.
+func (p prove) bind(l *session.Login) error {
+	proof, err := p(nil)
+	if proof != nil {
+		l.Key = &proof.Key
+	}
+	return err
+}
+
+// presentedProof returns the prove of a login or refresh request.
+func (a *Auth) presentedProof(c *gin.Context) prove {
+	return a.prove(dpopProofs(c.Request, a.publicURL))
+}

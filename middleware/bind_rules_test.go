@@ -91,7 +91,7 @@ func (b *boundClient) refresh() Tokens {
 func (b *boundClient) required(what string, err error, challenge string) {
 	b.t.Helper()
 	e := errorOf(err)
-	if e == nil || e.Code != CodeProofRequired || e.proofChallenge != challenge {
+	if e == nil || e.Code != CodeProofRequired || e.ProofChallenge != challenge {
 		b.t.Errorf("%s: %v, want proof_required with the challenge %s", what, err, challenge)
 	}
 }

@@ -63,11 +63,13 @@ type Error struct {
 	// MaxAge is set with CodeLoginTooOld: how old the login may be.
 	MaxAge time.Duration
 
+	// ProofChallenge is set with CodeProofRequired: the nonce that the proof must contain (R18). It is not a secret.
+	ProofChallenge string
+
 	cause error
 	over  bool // the session has ended, so its cookies can be cleared
 
-	storeForgot    bool   // R20 or R21
-	proofChallenge string // with CodeProofRequired: the id of the token to sign (R18)
+	storeForgot bool // R20 or R21
 }
 
 // Error implements error.
@@ -141,7 +143,7 @@ func fromVerdict(err error) error {
 	switch verdict := err.(type) {
 	case *session.Error:
 		e := newError(codes[verdict.Reason], verdict.Cause)
-		e.over, e.proofChallenge = verdict.Over, verdict.Challenge
+		e.over, e.ProofChallenge = verdict.Over, verdict.Challenge
 		if verdict.Reason == session.Forgotten {
 			e.storeForgot, e.Description = true, forgottenDescription
 		}

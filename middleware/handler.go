@@ -13,7 +13,8 @@ import (
 
 // LoginHandler checks the credentials with [Config].Authenticate and answers 200 with the tokens of a new session. If the
 // subject was revoked in the meantime it answers 503, because the password may be the old one (R12). With cookies it ends
-// the session of the cookie that came with the request (R16). Mount it as POST.
+// the session of the cookie that came with the request (R16). With [Config].Bind, a DPoP header binds the session to its
+// key. Mount it as POST.
 func (a *Auth) LoginHandler(c *gin.Context) {
 	forbidStoring(c)
 	tokens, t, err := a.login(c)
@@ -48,6 +49,9 @@ func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	begun, err := a.rules.BeginLogin(c.Request.Context())
 	if err != nil {
 		return Tokens{}, nil, fromVerdict(err)
+	}
+	if err := a.presentedProof(c).bind(&begun); err != nil {
+		return Tokens{}, nil, err
 	}
 	id, err := a.authenticate(c)
 	if err == nil && answered(c) {
@@ -109,8 +113,9 @@ func (a *Auth) endPreviousSessions(c *gin.Context, newSession string) error {
 }
 
 // RefreshHandler exchanges a token for the next one of its session, like [Auth.Refresh], and answers like LoginHandler.
-// The token comes as Authorization: Bearer, as refresh_token in a JSON or form body, or in a cookie. Mount it as POST,
-// and not behind [Auth.Required], which rejects expired tokens.
+// The token comes as Authorization: Bearer, as refresh_token in a JSON or form body, or in a cookie. A session that is
+// bound to a key also needs a DPoP header over the nonce in the header DPoP-Nonce of the last response (RFC 9449). Mount
+// it as POST, and not behind [Auth.Required], which rejects expired tokens.
 func (a *Auth) RefreshHandler(c *gin.Context) {
 	forbidStoring(c)
 	if a.accepted(c) != nil { // this would work until the first token expires
@@ -121,7 +126,7 @@ func (a *Auth) RefreshHandler(c *gin.Context) {
 	var t *session.Token
 	p, err := a.presentedForSession(c, a.cookies.refreshSources())
 	if err == nil {
-		tokens, t, err = a.refresh(c.Request.Context(), p.text, noProof)
+		tokens, t, err = a.refresh(c.Request.Context(), p.text, a.presentedProof(c))
 	}
 	if err != nil {
 		a.reject(c, EventRefresh, p, t, err)

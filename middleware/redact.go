@@ -9,7 +9,7 @@ import (
 
 // This file keeps keys and tokens out of logs. fmt calls Format for every verb, and also for a value inside a Config, a
 // slice, a map or another struct. It cannot reach three places: an unexported field, whose methods fmt does not call;
-// the verbs %p and %w, which fmt handles itself; and JSON, which has to contain the text of Tokens.
+// the verbs %p and %w, which fmt handles itself; and JSON, which has to contain the text of Tokens and of a Proof.
 
 // Format implements [fmt.Formatter]. Every verb prints the ID and the algorithm, never the key.
 func (k Key) Format(f fmt.State, _ rune) {
@@ -39,4 +39,14 @@ func (t Tokens) LogValue() slog.Value {
 		slog.Time("expires_at", t.ExpiresAt),
 		slog.Time("refresh_until", t.RefreshUntil),
 	)
+}
+
+// Format implements [fmt.Formatter]. Every verb prints the request, never the proof.
+func (p Proof) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "Proof{Method:%q URL:%q}", p.Method, p.URL)
+}
+
+// LogValue implements [slog.LogValuer] and shows the same as Format. For a JSON handler, see [Tokens.LogValue].
+func (p Proof) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("method", p.Method), slog.String("url", p.URL))
 }

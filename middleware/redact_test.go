@@ -153,6 +153,24 @@ func TestPrintedTokensShowNoToken(t *testing.T) {
 	}
 }
 
+// Two proofs for the same request are printed alike.
+func TestPrintedProofsShowNoProof(t *testing.T) {
+	t.Parallel()
+	for holder, hold := range map[string]func(p middleware.Proof) any{
+		"proof":   func(p middleware.Proof) any { return p },
+		"pointer": func(p middleware.Proof) any { return &p },
+	} {
+		var texts [2]string
+		for i := range texts {
+			proof := middleware.Proof{DPoP: newProver().proof("POST", api, ""), Method: "POST", URL: api}
+			texts[i] = printed(hold(proof), textLog, jsonLog)
+		}
+		if texts[0] != texts[1] || !strings.Contains(texts[0], "POST") || !strings.Contains(texts[0], api) {
+			t.Errorf("a %s is printed: %s", holder, difference(texts))
+		}
+	}
+}
+
 // Claims are printed without the signature. The payload is not secret, but with its signature it would be a token.
 func TestPrintedClaimsShowNoToken(t *testing.T) {
 	t.Parallel()
