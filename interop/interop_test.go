@@ -268,8 +268,8 @@ func (p party) another() any {
 	return bytes.Repeat([]byte("x"), crypto.SHA256.Size())
 }
 
-// TestWycheproof runs the test vectors through the signature check. The test itself is in package jose, next to the
-// signature check. This module only provides the vectors, so that they are not a dependency of the library.
+// TestWycheproof runs the test vectors through the signature checks of tokens and of proofs. The tests themselves are in
+// package jose, next to the code. This module only provides the vectors, so that they are not a dependency of the library.
 func TestWycheproof(t *testing.T) {
 	const module = "github.com/c2sp/wycheproof"
 	if out, err := exec.CommandContext(t.Context(), "go", "mod", "download", module).CombinedOutput(); err != nil {
@@ -279,12 +279,14 @@ func TestWycheproof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run=^TestWycheproof$", "./middleware/internal/jose")
+	command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run=^TestWycheproof", "./middleware/internal/jose")
 	command.Dir = ".."
 	command.Env = append(os.Environ(), "WYCHEPROOF="+strings.TrimSpace(string(dir)))
 	out, err := command.CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestWycheproof")) {
-		t.Errorf("%v\n%s", err, out)
+	for _, test := range []string{"TestWycheproof ", "TestWycheproofES256 ", "TestWycheproofProofs "} {
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: "+test)) {
+			t.Errorf("%s: %v\n%s", test, err, out)
+		}
 	}
 	t.Logf("%s", out)
 }

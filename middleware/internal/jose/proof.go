@@ -75,6 +75,15 @@ func (k ClientKey) public() (*ecdsa.PublicKey, error) {
 	return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, k[:]...))
 }
 
+// verify checks an ES256 signature: r and s, 32 bytes each (RFC 7518 §3.4).
+func (k ClientKey) verify(text string, signature []byte) error {
+	public, err := k.public()
+	if err != nil {
+		return err
+	}
+	return jwt.SigningMethodES256.Verify(text, signature, public)
+}
+
 // Proof is a JWT that a client has signed with its own key.
 type Proof struct {
 	Type    string // typ
@@ -105,15 +114,11 @@ func ReadProof(text string, known *ClientKey) (p Proof, err error) {
 		}
 		p.Key = *known
 	}
-	public, err := p.Key.public()
-	if err != nil {
-		return Proof{}, Malformed("the key is not a point on P-256")
-	}
 	mac, err := strictBase64.DecodeString(signature)
 	if err != nil {
 		return Proof{}, errNotBase64
 	}
-	if jwt.SigningMethodES256.Verify(text[:len(head)+1+len(body)], mac, public) != nil {
+	if p.Key.verify(text[:len(head)+1+len(body)], mac) != nil {
 		return Proof{}, Malformed("the signature does not match")
 	}
 	if p.Payload, err = strictBase64.DecodeString(body); err != nil {

@@ -40,21 +40,11 @@ var vectorExceptions = map[int]string{
 // TestWycheproof runs the JWS vectors. They are not tokens of this module, since their payloads are not claims, so they
 // test the signature check alone. The module interop has the vectors and runs this test.
 func TestWycheproof(t *testing.T) {
-	dir := os.Getenv("WYCHEPROOF")
-	if dir == "" {
-		t.Skip("WYCHEPROOF does not say where the vectors are")
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "testvectors_v1", "json_web_signature_test.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var vectors struct {
 		NumberOfTests int
 		TestGroups    []vectorGroup
 	}
-	if err := json.Unmarshal(text, &vectors); err != nil {
-		t.Fatal(err)
-	}
+	readVectors(t, "json_web_signature_test.json", &vectors)
 	ran, algorithms := 0, map[string]int{}
 	for _, group := range vectors.TestGroups {
 		keys, alg := group.keySet(t)
@@ -84,6 +74,22 @@ func TestWycheproof(t *testing.T) {
 		}
 	}
 	t.Logf("%d vectors, accepted %v", ran, algorithms)
+}
+
+// readVectors decodes a file of vectors, or skips the test if there are none.
+func readVectors(t *testing.T, file string, into any) {
+	t.Helper()
+	dir := os.Getenv("WYCHEPROOF")
+	if dir == "" {
+		t.Skip("WYCHEPROOF does not say where the vectors are")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "testvectors_v1", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // keySet decodes the group's key. It returns nil if NewKeySet rejects the key.
