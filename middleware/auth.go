@@ -75,6 +75,7 @@ func New(config Config) (*Auth, error) {
 	}
 	if config.Cookie != nil {
 		auth.cookies = newCookieJar(*config.Cookie, config.Pair)
+		auth.cookies.dbsc = newDBSC(config)
 		auth.sources = append(slices.Clone(auth.sources), FromCookie(auth.cookies.access.Name))
 	}
 	return auth, nil
@@ -97,6 +98,8 @@ type Tokens struct {
 
 	// Claims are the claims of AccessToken.
 	Claims Claims
+
+	refresh *session.Token // RefreshToken
 }
 
 // Issue starts a session for a user whose identity the application has checked, and returns its first tokens. The error
@@ -191,6 +194,7 @@ func (a *Auth) sign(v *verifier, t *session.Token) (tokens Tokens, err error) {
 		if t.Key() != nil {
 			tokens.ProofChallenge = t.ID
 		}
+		tokens.refresh = t
 		t = t.AccessToken()
 	}
 	if tokens.AccessToken, err = a.encode(v, t); err != nil {

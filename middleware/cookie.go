@@ -13,7 +13,7 @@ import (
 
 // Cookie configures tokens in cookies. The cookies are HttpOnly, Secure, SameSite=Lax, with Path=/. The
 // cookie of the token to refresh lasts until the session's deadline, so that an expired token still reaches the refresh.
-// In pair mode the cookie of the access token lasts for its TTL.
+// In pair mode the cookie of the access token lasts for its TTL, in a bound session up to ten seconds less.
 //
 // Every login, refresh and logout must come from the same origin or from [Config].TrustedOrigins. So must a WebSocket
 // handshake, and every other request that a cookie authenticates unless its method is GET, HEAD or OPTIONS. A request
@@ -38,6 +38,10 @@ type Cookie struct {
 
 	// Insecure sends the cookies over plain http as well. For development only.
 	Insecure bool
+
+	// BindPath is the path of [Auth.BindHandler] as the browser sees it. Default "/session/bind". It is sent to browsers
+	// if [Config].Bind is set in pair mode without Domain.
+	BindPath string
 }
 
 // withDefaults chooses the strictest name prefix that the other fields allow (RFC 6265bis §4.1.3).
@@ -55,6 +59,9 @@ func (c Cookie) withDefaults() Cookie {
 	if c.RefreshName == "" {
 		c.RefreshName = prefix + "refresh_token"
 	}
+	if c.BindPath == "" {
+		c.BindPath = "/session/bind"
+	}
 	if c.SameSite == 0 || c.SameSite == http.SameSiteDefaultMode {
 		c.SameSite = http.SameSiteLaxMode
 	}
@@ -65,6 +72,7 @@ func (c Cookie) withDefaults() Cookie {
 func (c Cookie) mistakes(pair bool) (m mistakes) {
 	c = c.withDefaults()
 	m.check(!c.Insecure || c.SameSite != http.SameSiteNoneMode, "Cookie: Insecure with SameSite=None: browsers reject such cookies")
+	m.check(strings.HasPrefix(c.BindPath, "/") && isQuotable(c.BindPath), "Cookie: BindPath is %q: it must be a path, in printable ASCII without quotes", c.BindPath)
 	m.check(!pair || c.Name != c.RefreshName, "Cookie: Name and RefreshName are both %q", c.Name)
 	for _, name := range []string{c.Name, c.RefreshName} {
 		m.check((&http.Cookie{Name: name, Value: "x", Domain: c.Domain, Path: "/"}).Valid() == nil,
@@ -85,6 +93,7 @@ func hasPrefix(name, prefix string) bool {
 type cookieJar struct {
 	access  http.Cookie  // of the token for requests
 	refresh *http.Cookie // of the refresh token; nil in one-token mode
+	dbsc    *dbsc        // nil: browsers cannot bind sessions
 }
 
 func newCookieJar(c Cookie, pair bool) *cookieJar {
@@ -178,7 +187,8 @@ func (j *cookieJar) set(c *gin.Context, tokens Tokens, sent string) {
 		}
 		return
 	}
-	setCookie(c, j.access, tokens.AccessToken, maxAge(tokens.ExpiresAt))
+	j.dbsc.offer(c, tokens.refresh)
+	setCookie(c, j.access, tokens.AccessToken, maxAge(cookieEnd(tokens)))
 	if tokens.RefreshToken != sent {
 		setCookie(c, *j.refresh, tokens.RefreshToken, maxAge(tokens.RefreshUntil))
 	}
