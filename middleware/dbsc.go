@@ -96,7 +96,8 @@ func cookieEnd(tokens Tokens) time.Time {
 // [Cookie].BindPath.
 //
 // It answers 200 with new cookies, or 403 with the challenge if the browser has to sign another one. After any other
-// 4xx the browser forgets the session; after a 5xx it tries again. BindHandler is experimental.
+// 4xx the browser forgets the session; after a 5xx it tries again. Unlike other handlers it clears no cookies, because
+// browsers refresh at any time, also while the user logs in again. BindHandler is experimental.
 func (a *Auth) BindHandler(c *gin.Context) {
 	forbidStoring(c)
 	p, tokens, t, err := a.bind(c)
@@ -106,6 +107,7 @@ func (a *Auth) BindHandler(c *gin.Context) {
 			e.Status, e.Type = http.StatusForbidden, "invalid_request"
 			setChallenge(c, e.proofChallenge, t)
 		}
+		p.inCookie = false // keep the cookies: they may already be those of a login that happens at the same time
 		a.reject(c, EventRefresh, p, t, err)
 		return
 	}
