@@ -101,6 +101,9 @@ func TestDBSCStory(t *testing.T) {
 		}
 		r.notStored(b.t)
 		b.send("GET", "/required").passed(b.t, "admin")
+		if set := b.refresh().cookies(); set["access_token"].Value == "" || set["refresh_token"].Value != "" { // R6a
+			b.t.Errorf("another refresh within the grace period sets %v", set)
+		}
 
 		// Without the key, the refresh token in the cookie is worth nothing, and nothing is used up.
 		wait(time.Minute)
@@ -318,10 +321,15 @@ func TestDBSCWithoutIt(t *testing.T) {
 		}
 		b.send("GET", "/required").passed(b.t, "admin")
 
-		// The registration of the login comes late. The token in the cookie is replaced, in its grace period.
+		// Without a proof BindHandler refreshes nothing, bound or not.
 		replaced := b.jar[refreshCookie]
 		wait(time.Minute)
-		b.send("POST", "/refresh").cookieAnswer(b.t)
+		b.send("POST", "/session/bind", header("Sec-Secure-Session-Id", membersOf(b.t, replaced.Value).sid())).
+			challenged(b.t, "no proof", again, membersOf(b.t, replaced.Value).sid())
+
+		// The registration of the login comes late. The token in the cookie is replaced, in its grace period.
+		wait(time.Minute)
+		b.send("POST", "/refresh").cookieAnswer(b.t) // if the request before had replaced the token, this would be reuse
 		newest := b.jar[refreshCookie]
 		b.jar[refreshCookie] = replaced
 		b.register(again).challenged(b.t, "R7", idOfToken(b.t, newest.Value), membersOf(b.t, newest.Value).sid())
