@@ -20,13 +20,6 @@ import (
 // then on it refreshes by itself: when the cookie of the access token has expired, it holds its requests back until
 // BindHandler has set a new one. The challenge is the jti of the refresh token in the cookie (R18).
 
-const (
-	registrationHeader = "Secure-Session-Registration"
-	challengeHeader    = "Secure-Session-Challenge"
-	responseHeader     = "Secure-Session-Response"
-	sessionIDHeader    = "Sec-Secure-Session-Id"
-)
-
 // dbsc is what the browser is told about sessions.
 type dbsc struct {
 	offered      bool
@@ -38,13 +31,9 @@ type dbsc struct {
 type sessionInstructions struct {
 	SessionIdentifier string              `json:"session_identifier"`
 	RefreshURL        string              `json:"refresh_url"`
-	Scope             sessionScope        `json:"scope"`
+	Scope             map[string]bool     `json:"scope"`
 	Credentials       []sessionCredential `json:"credentials"`
 	AllowedInitiators []string            `json:"allowed_refresh_initiators,omitempty"`
-}
-
-type sessionScope struct {
-	IncludeSite bool `json:"include_site"`
 }
 
 // sessionCredential describes the cookie whose absence makes the browser refresh.
@@ -64,12 +53,12 @@ func newDBSC(c Config) *dbsc {
 	_, attributes, _ := strings.Cut(access.String(), "; ")
 	d := &dbsc{offered: c.Bind != BindOff, instructions: sessionInstructions{
 		RefreshURL:  c.Cookie.withDefaults().BindPath,
+		Scope:       map[string]bool{"include_site": false},
 		Credentials: []sessionCredential{{Type: "cookie", Name: access.Name, Attributes: attributes}},
 	}}
 	for _, origin := range c.TrustedOrigins { // their pages make requests that may have to be held back
-		if u, err := url.Parse(origin); err == nil {
-			d.instructions.AllowedInitiators = append(d.instructions.AllowedInitiators, u.Hostname())
-		}
+		u, _ := url.Parse(origin) // it was validated
+		d.instructions.AllowedInitiators = append(d.instructions.AllowedInitiators, u.Hostname())
 	}
 	return d
 }
@@ -77,7 +66,7 @@ func newDBSC(c Config) *dbsc {
 // offer invites the browser to bind a session that is not bound. t is its refresh token.
 func (d *dbsc) offer(c *gin.Context, t *session.Token) {
 	if d != nil && d.offered && t != nil && t.Key() == nil {
-		c.Header(registrationHeader, `(ES256);path="`+d.instructions.RefreshURL+`";challenge="`+t.ID+`"`)
+		c.Header("Secure-Session-Registration", `(ES256);path="`+d.instructions.RefreshURL+`";challenge="`+t.ID+`"`)
 	}
 }
 
@@ -91,9 +80,9 @@ func cookieEnd(tokens Tokens) time.Time {
 	return end
 }
 
-// BindHandler binds a session to a key of the browser (R19) and refreshes bound sessions. Only browsers with Device Bound
-// Session Credentials call it, by themselves. It needs pair mode with cookies, and [Config].Bind. Mount it as POST at
-// [Cookie].BindPath.
+// BindHandler binds a session to a key of the browser (R19) and refreshes bound sessions. Only browsers with Device
+// Bound Session Credentials call it, by themselves. It needs pair mode with cookies, and [Config].Bind. Mount it as
+// POST at [Cookie].BindPath.
 //
 // It answers 200 with new cookies, or 403 with the challenge if the browser has to sign another one. After any other
 // 4xx the browser forgets the session; after a 5xx it tries again. Unlike other handlers it clears no cookies, because
@@ -105,7 +94,7 @@ func (a *Auth) BindHandler(c *gin.Context) {
 		if hasCode(err, CodeProofRequired) {
 			e := errorOf(err)
 			e.Status, e.Type = http.StatusForbidden, "invalid_request"
-			setChallenge(c, e.proofChallenge, t)
+			setChallenge(c, e.ProofChallenge, t)
 		}
 		p.inCookie = false // keep the cookies: they may already be those of a login that happens at the same time
 		a.reject(c, EventRefresh, p, t, err)
@@ -121,7 +110,7 @@ func (a *Auth) BindHandler(c *gin.Context) {
 
 // setChallenge sends the browser the challenge that its next proof must contain.
 func setChallenge(c *gin.Context, challenge string, t *session.Token) {
-	c.Header(challengeHeader, `"`+challenge+`";id="`+t.Session+`"`)
+	c.Header("Secure-Session-Challenge", `"`+challenge+`";id="`+t.Session+`"`)
 }
 
 // bind refreshes the refresh token of the cookie with the browser's proof.
@@ -137,10 +126,28 @@ func (a *Auth) bind(c *gin.Context) (p presentedToken, tokens Tokens, t *session
 	})
 	if err == nil && tokens.refresh.Key() == nil { // R7: only the successor of this token can be bound
 		e := newError(CodeProofRequired, nil)
-		e.proofChallenge = tokens.refresh.ID
+		e.ProofChallenge = tokens.refresh.ID
 		err = e
 	}
 	return p, tokens, t, err
+}
+
+// answerBound answers a script that asks RefreshHandler to refresh a session that the browser refreshes by itself.
+// While the access token in the cookie is good, there is nothing to do, and the answer only says how long that is: if the
+// cookie had expired, the browser has held the request back. Clients with a key of their own send a DPoP header.
+func (a *Auth) answerBound(c *gin.Context, t *session.Token, err error) bool {
+	if a.cookies == nil || !hasCode(err, CodeProofRequired) || t.Key() == nil || c.GetHeader("DPoP") != "" {
+		return false
+	}
+	source := FromCookie(a.cookies.access.Name)
+	text, _ := source.find(c)
+	access, err := a.verify(c.Request.Context(), text)
+	if err != nil || access.Session != t.Session {
+		return false
+	}
+	end, deadline := time.Unix(access.ExpiresAt, 0), time.Unix(access.Deadline, 0)
+	c.JSON(http.StatusOK, tokenResponse{TokenType: "Bearer", ExpiresIn: secondsUntil(end), RefreshExpiresIn: secondsUntil(deadline)})
+	return true
 }
 
 var (
@@ -153,11 +160,11 @@ var (
 // without a proof asks for the challenge: no challenge fits the empty proof. The claim authorization is not used,
 // because the cookie and the challenge already say which login is meant.
 func (d *dbsc) proof(h http.Header, t *session.Token) (*session.Proof, error) {
-	id, err := headerString(h[sessionIDHeader])
+	id, err := headerString(h["Sec-Secure-Session-Id"])
 	if err != nil {
 		return nil, err
 	}
-	text, err := headerString(h[responseHeader])
+	text, err := headerString(h["Secure-Session-Response"])
 	registration := id == ""
 	switch {
 	case err != nil:
@@ -173,19 +180,14 @@ func (d *dbsc) proof(h http.Header, t *session.Token) (*session.Proof, error) {
 	if err == nil && (p.Type != "dbsc+jwt" || p.OwnKey != registration) {
 		err = errDBSCProof
 	}
-	var challenge string
+	proof := &session.Proof{Key: p.Key}
 	if err == nil {
-		err = jose.ScanObject(p.Payload, func(name string, value, _ []byte) (err error) {
-			if name == "jti" {
-				challenge, err = jose.String(value)
-			}
-			return err
-		})
+		proof.Challenge, err = p.ID()
 	}
 	if err != nil {
 		return nil, newError(CodeProofInvalid, err)
 	}
-	return &session.Proof{Key: p.Key, Challenge: challenge}, nil
+	return proof, nil
 }
 
 // headerString reads a string of a structured header (RFC 9651 §3.3.3), and ignores its parameters. Chromium leaves the

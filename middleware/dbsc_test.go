@@ -105,9 +105,21 @@ func TestDBSCStory(t *testing.T) {
 			b.t.Errorf("another refresh within the grace period sets %v", set)
 		}
 
-		// Without the key, the refresh token in the cookie is worth nothing, and nothing is used up.
+		// Without the key, the refresh token in the cookie is worth nothing, and nothing is used up. A script of the page only
+		// learns how long the access token is good for.
 		wait(time.Minute)
-		b.send("POST", "/refresh").rejected(b.t, middleware.CodeProofRequired)
+		b.send("POST", "/refresh", header("Dpop", "x.y.z")).rejected(b.t, middleware.CodeProofRequired)
+		r = b.send("POST", "/refresh")
+		r.cookieAnswer(b.t)
+		if !strings.Contains(r.body, `"expires_in":3540,`) || !strings.Contains(r.body, `"refresh_expires_in":1205950}`) || r.header.Get("Set-Cookie") != "" {
+			b.t.Errorf("POST /refresh by a script: %s %v", r.body, r.header)
+		}
+		access := b.jar[accessCookie]
+		for _, other := range []string{"", "a.b.c", issue(b.t, b.auth, middleware.Identity{Subject: "admin"})} {
+			b.jar[accessCookie] = http.Cookie{Value: other, Expires: access.Expires}
+			b.send("POST", "/refresh").rejected(b.t, middleware.CodeProofRequired)
+		}
+		b.jar[accessCookie] = access
 
 		// After a restart, the browser does not know the challenge.
 		known := b.challenge
@@ -350,6 +362,7 @@ func TestDBSCRequired(t *testing.T) {
 		if r := b.register(challenge); r.status != http.StatusOK {
 			b.t.Fatalf("R19: the registration is answered %d %s", r.status, r.body)
 		}
+		delete(b.jar, accessCookie)
 		b.send("POST", "/refresh").rejected(b.t, middleware.CodeProofRequired)
 		b.lives("R19")
 	}, required)
@@ -364,8 +377,11 @@ func TestDBSCBindOff(t *testing.T) {
 		b.bound()
 		off := direct(t, bindRoutes(newAuth(t, pair, withSecureCookie, shared)))
 		b.site = off
+		delete(b.jar, accessCookie)
 		b.send("POST", "/refresh").rejected(t, middleware.CodeProofRequired)
 		b.lives("R18: after Bind was turned off")
+		withoutCookies := direct(t, routes(newAuth(t, pair, shared)))
+		withoutCookies.send("POST", "/refresh", bearer(b.jar[refreshCookie].Value)).rejected(t, middleware.CodeProofRequired)
 
 		unbound := newBindingBrowser(t, newAuth(t, pair, withSecureCookie, shared))
 		if challenge := unbound.login("admin"); challenge != "" {

@@ -116,6 +116,9 @@ func (a *Auth) endPreviousSessions(c *gin.Context, newSession string) error {
 // The token comes as Authorization: Bearer, as refresh_token in a JSON or form body, or in a cookie. A session that is
 // bound to a key also needs a DPoP header over the nonce in the header DPoP-Nonce of the last response (RFC 9449). Mount
 // it as POST, and not behind [Auth.Required], which rejects expired tokens.
+//
+// A browser that has bound its session (see [Auth.BindHandler]) refreshes by itself. Then the answer to a script says how
+// long the access token in the cookie is still good for, and nothing is refreshed.
 func (a *Auth) RefreshHandler(c *gin.Context) {
 	forbidStoring(c)
 	if a.accepted(c) != nil { // this would work until the first token expires
@@ -129,7 +132,9 @@ func (a *Auth) RefreshHandler(c *gin.Context) {
 		tokens, t, err = a.refresh(c.Request.Context(), p.text, a.presentedProof(c))
 	}
 	if err != nil {
-		a.reject(c, EventRefresh, p, t, err)
+		if !a.answerBound(c, t, err) {
+			a.reject(c, EventRefresh, p, t, err)
+		}
 		return
 	}
 	a.reportRequest(c, EventRefresh, t, nil)

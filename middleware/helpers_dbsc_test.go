@@ -33,6 +33,7 @@ func bindRoutes(auth *middleware.Auth) *gin.Engine {
 // key, and the id and the challenge of a session.
 type bindingBrowser struct {
 	site
+	auth               *middleware.Auth
 	jar                map[string]http.Cookie
 	key                *ecdsa.PrivateKey
 	session, challenge string
@@ -40,7 +41,7 @@ type bindingBrowser struct {
 
 func newBindingBrowser(t testing.TB, auth *middleware.Auth) *bindingBrowser {
 	t.Helper()
-	return &bindingBrowser{site: direct(t, bindRoutes(auth)), jar: map[string]http.Cookie{}, key: newClientKey()}
+	return &bindingBrowser{site: direct(t, bindRoutes(auth)), auth: auth, jar: map[string]http.Cookie{}, key: newClientKey()}
 }
 
 func newClientKey() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) }

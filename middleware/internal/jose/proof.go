@@ -155,6 +155,17 @@ func (p *Proof) readHeader(segment string) error {
 	return err
 }
 
+// ID returns the claim jti, or "".
+func (p Proof) ID() (id string, err error) {
+	err = ScanObject(p.Payload, func(name string, value, _ []byte) (err error) {
+		if name == "jti" {
+			id, err = String(value)
+		}
+		return err
+	})
+	return id, err
+}
+
 // Digest returns the first half of the SHA-256 of the key, to recognize it by.
 func (k ClientKey) Digest() string {
 	sum := sha256.Sum256(k[:])
