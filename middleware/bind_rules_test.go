@@ -187,11 +187,9 @@ func TestR18_ALostAnswer(t *testing.T) {
 	})
 }
 
-// Tokens from before the session was bound may be in a log. They end nothing, also if they were never bound themselves.
+// Old tokens may be in a log. Those of a bound session end nothing.
 func TestR18_OldTokensEndNothing(t *testing.T) {
-	inBubble(t, func(w world) {
-		b := newBoundClient(w, true)
-		b.tokens, b.key = w.login(b.auth, Identity{}), ownKey
+	eachBinding(t, func(t *testing.T, b *boundClient) {
 		var old []Tokens
 		for range 4 {
 			old = append(old, b.refresh())
@@ -205,10 +203,64 @@ func TestR18_OldTokensEndNothing(t *testing.T) {
 				}
 			}
 			if _, err := b.present(tokens.RefreshToken, otherKey, b.id()); errorOf(err) == nil {
-				w.t.Errorf("R18: old token %d is refreshed with another key", i)
+				t.Errorf("R18: old token %d is refreshed with another key", i)
 			}
 		}
 		b.lives("R18")
+	})
+}
+
+// Whoever steals a token of a session that is not bound can bind it. The owner's token then counts as reused, as it
+// would without binding (R8).
+func TestR19_AThiefBinds(t *testing.T) {
+	for what, key := range map[string]*jose.ClientKey{"without a key": nil, "with a key": &otherKey} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(w world) {
+				thief := newBoundClient(w, true)
+				thief.t = t
+				owner := w.login(thief.auth, Identity{})
+				thief.tokens = owner
+				thief.refresh()
+				present := func() error {
+					challenge := ""
+					if key != nil {
+						challenge = idOf(thief.auth, owner.RefreshToken)
+					}
+					_, err := thief.present(owner.RefreshToken, otherKey, challenge)
+					return err
+				}
+				thief.required("R18: within the grace period", present(), thief.id())
+				thief.lives("R18")
+				wait(11 * time.Second)
+				if err := present(); !hasCode(err, CodeTokenReused) {
+					t.Errorf("R8: the owner refreshes after the thief has bound the session: %v, want reuse", err)
+				}
+				if _, err := thief.present(thief.tokens.RefreshToken, ownKey, thief.id()); !hasCode(err, CodeTokenRevoked) {
+					t.Errorf("R8: the thief refreshes after the reuse: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// The client that bound the session is no thief, even if it has lost the answer and has no challenge yet.
+func TestR19_TheAnswerWasLost(t *testing.T) {
+	inBubble(t, func(w world) {
+		b := newBoundClient(w, true)
+		unbound := w.login(b.auth, Identity{})
+		b.tokens = unbound
+		b.refresh()
+		wait(time.Minute)
+		for _, challenge := range []string{"unknown", idOf(b.auth, unbound.RefreshToken)} {
+			_, err := b.present(unbound.RefreshToken, ownKey, challenge)
+			b.required("R19", err, b.id())
+		}
+		next, err := b.present(unbound.RefreshToken, ownKey, b.id())
+		if err != nil {
+			w.t.Fatalf("R19: the right proof is rejected: %v", err)
+		}
+		b.tokens = next
+		b.lives("R19")
 	})
 }
 

@@ -51,6 +51,9 @@ func (f *Refresh) checkProof() error {
 	id := t.currentID(s.record)
 	switch {
 	case p == nil || !p.isBy(t, s.record):
+		if t.key == nil && s.state == pastGrace {
+			return nil // reuse (R8): a thief may have bound the session, and this may be its owner
+		}
 		return t.proofRequired(s.record)
 	case p.Challenge == t.ID && (s.state == current || s.state == inGrace):
 	case p.Challenge == id:
