@@ -33,7 +33,7 @@ type Auth struct {
 	onTokens     func(c *gin.Context, tokens Tokens)
 	onError      func(c *gin.Context, err *Error)
 	onEvent      func(ctx context.Context, e Event)
-	bind         Binding
+	binding      Binding
 	publicURL    string
 	realm        string
 	responses    map[Code]errorResponse
@@ -62,7 +62,7 @@ func New(config Config) (*Auth, error) {
 		onTokens:     config.OnTokens,
 		onError:      config.OnError,
 		onEvent:      config.OnEvent,
-		bind:         config.Bind,
+		binding:      config.Bind,
 		publicURL:    config.PublicURL,
 		realm:        config.Realm,
 		responses:    prepareResponses(config.Realm),

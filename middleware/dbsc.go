@@ -95,6 +95,7 @@ func (a *Auth) BindHandler(c *gin.Context) {
 			e := errorOf(err)
 			e.Status, e.Type = http.StatusForbidden, "invalid_request"
 			setChallenge(c, e.ProofChallenge, t)
+			e.ProofChallenge = "" // it belongs to another header
 		}
 		p.inCookie = false // keep the cookies: they may already be those of a login that happens at the same time
 		a.reject(c, EventRefresh, p, t, err)

@@ -108,7 +108,7 @@ func TestDBSCStory(t *testing.T) {
 		// Without the key, the refresh token in the cookie is worth nothing, and nothing is used up. A script of the page only
 		// learns how long the access token is good for.
 		wait(time.Minute)
-		b.send("POST", "/refresh", header("Dpop", "x.y.z")).rejected(b.t, middleware.CodeProofRequired)
+		b.send("POST", "/refresh", header("Dpop", "x.y.z")).rejected(b.t, middleware.CodeProofInvalid)
 		r = b.send("POST", "/refresh")
 		r.cookieAnswer(b.t)
 		if !strings.Contains(r.body, `"expires_in":3540,`) || !strings.Contains(r.body, `"refresh_expires_in":1205950}`) || r.header.Get("Set-Cookie") != "" {

@@ -65,7 +65,7 @@ func (a *Auth) prove(proofs []Proof) prove {
 	return func(t *session.Token) (*session.Proof, error) {
 		bound := t != nil && t.Key() != nil
 		switch {
-		case len(proofs) == 0 || a.bind == BindOff && !bound:
+		case len(proofs) == 0 || a.binding == BindOff && !bound:
 			return nil, nil
 		case len(proofs) > 1:
 			return nil, proofInvalid("there is more than one proof")
