@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,24 @@ func TestUnreachable(t *testing.T) {
 			if !errors.Is(err, errUnreachable) || !strings.HasPrefix(err.Error(), "sqlstore: ") {
 				t.Errorf("dialect %d: %s: %v", dialect, name, err)
 			}
+		}
+	}
+}
+
+func TestSchemaIsDocumented(t *testing.T) {
+	document, err := os.ReadFile("../../docs/stores.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(unreachable{})
+	defer db.Close()
+	for _, dialect := range []sqlstore.Dialect{sqlstore.PostgreSQL, sqlstore.MySQL, sqlstore.SQLite} {
+		s, err := sqlstore.New(db, dialect, sqlstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(document), s.Schema()+";") {
+			t.Errorf("docs/stores.md lacks the schema of dialect %d:\n%s", dialect, s.Schema())
 		}
 	}
 }

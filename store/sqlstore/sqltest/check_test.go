@@ -135,8 +135,8 @@ func TestCheckMariaDB(t *testing.T) {
 	}
 	for table, want := range map[string][]string{
 		"my_isam":                   {"engine is MyISAM"},
-		"no_key":                    {"column id is varbinary, must be varbinary PRI"},
-		"texts":                     {"column id is varchar PRI", "column value is text"},
+		"no_key":                    {"key id is not set, must be PRI"},
+		"texts":                     {"column id is varchar", "column value is text"},
 		srv.database + ".qualified": nil,
 	} {
 		mustReport(t, newStore(t, db, sqlstore.MySQL, sqlstore.Options{Table: table}), want...)

@@ -82,8 +82,8 @@ func TestNoDeadline(t *testing.T) {
 			_, err := s.CompareAndSwap(context.Background(), "key", "", "1", inAnHour())
 			return err
 		},
-		"Check":          func() error { return s.Check(context.Background()) },
-		"CreateTable":    func() error { return s.CreateTable(context.Background()) },
+		"Check":       func() error { return s.Check(context.Background()) },
+		"CreateTable": func() error { return s.CreateTable(context.Background()) },
 	} {
 		wg.Go(func() {
 			if err := call(); !errors.Is(err, context.DeadlineExceeded) {
