@@ -36,6 +36,10 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 	if s.mode != "single" && s.mode != "pair" {
 		return nil, fmt.Errorf("example: unknown -mode %q: use single or pair", s.mode)
 	}
+	bind := middleware.Binding(s.bind)
+	if s.bind == "off" {
+		bind = middleware.BindOff
+	}
 	if s.grace == 0 {
 		s.grace = -1 // Config: 0 selects the default, a negative value turns the grace period off
 	}
@@ -44,6 +48,7 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 		Store:        blacklist,
 		Authenticate: newUsers().authenticate,
 		Pair:         s.mode == "pair",
+		Bind:         bind,
 		TTL:          s.ttl,
 		RefreshTTL:   s.refreshTTL,
 		IdleTTL:      s.idleTTL,
@@ -89,7 +94,7 @@ func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	r.GET("/.well-known/jwks.json", auth.JWKSHandler)
 	r.GET("/metrics", m.handler())
 	r.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": "ok"}) })
-	registerPage(r, pageSettings{mode: s.mode, cookies: s.cookies, ttl: s.ttl, refreshTTL: s.refreshTTL, grace: s.grace})
+	registerPage(r, pageSettings{mode: s.mode, bind: s.bind, cookies: s.cookies, ttl: s.ttl, refreshTTL: s.refreshTTL, grace: s.grace})
 	return r
 }
 

@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 // settings holds the flags and the environment.
 type settings struct {
-	addr, mode, alg, key, issuer, audience, store string
+	addr, mode, bind, alg, key, issuer, audience, store string
 
 	ttl, refreshTTL, idleTTL, grace, leeway time.Duration
 
@@ -87,6 +87,7 @@ func parseSettings(args []string, getenv func(string) string, output io.Writer) 
 	flags.SetOutput(output)
 	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; port 0 selects a free port")
 	flags.StringVar(&s.mode, "mode", "single", "single: one token, which is used and refreshed; pair: an access token and a refresh token")
+	flags.StringVar(&s.bind, "bind", "off", "bind sessions to a key of the client: off, offered or required; needs -mode pair")
 	flags.StringVar(&s.alg, "alg", "HS256", "signing algorithm: HS256 to HS512, RS256 to RS512, PS256 to PS512, ES256 to ES512, EdDSA")
 	flags.StringVar(&s.key, "key", "", "PEM `file` with the private key (default: a key generated at start). The HS algorithms read their secret from the environment variable JWT_SECRET instead")
 	flags.StringVar(&s.issuer, "issuer", "", "iss claim of the tokens")

@@ -21,7 +21,7 @@ var pageFiles embed.FS
 
 // pageSettings are the flags that the page shows and scales its bars by.
 type pageSettings struct {
-	mode                   string
+	mode, bind             string
 	cookies                bool
 	ttl, refreshTTL, grace time.Duration // a grace of 0 turns the grace period off
 }
@@ -63,6 +63,7 @@ func registerPage(r *gin.Engine, s pageSettings) {
 		c.Header("Cache-Control", "no-store")
 		c.JSON(http.StatusOK, gin.H{
 			"mode":        s.mode,
+			"bind":        s.bind,
 			"cookies":     s.cookies,
 			"ttl":         s.ttl.Seconds(),
 			"refresh_ttl": s.refreshTTL.Seconds(),

@@ -877,3 +877,309 @@ test('axios with interceptors', async () => {
   assert.equal(requests.length, 2)
   assert.ok(client.session())
 })
+
+// ---- Bound sessions ----------------------------------------------------------------------------------------
+
+// indexedDBs returns an IndexedDB that keeps its values in kept. Transactions run one after another.
+function indexedDBs(kept = new Map()) {
+  let last = Promise.resolve()
+  const request = (work) => {
+    const r = {}
+    setImmediate(() => {
+      try {
+        r.result = work()
+        r.onsuccess?.()
+      } catch (error) {
+        r.error = error
+        r.onerror?.()
+      }
+    })
+    return r
+  }
+  // The requests of a transaction wait for the earlier transactions. It ends when it has no more requests.
+  const transaction = () => {
+    const before = last
+    let open = 0
+    let end
+    last = new Promise((resolve) => { end = resolve })
+    const queued = (work) => {
+      const r = {}
+      open++
+      before.then(() => {
+        const run = request(work)
+        run.onsuccess = () => {
+          r.result = run.result
+          r.onsuccess()
+          setImmediate(() => --open || end())
+        }
+      })
+      return r
+    }
+    const objectStore = () => ({ get: (name) => queued(() => kept.get(name)), put: (value, name) => queued(() => kept.set(name, value)) })
+    return { objectStore }
+  }
+  const open = () => {
+    const r = request(() => {
+      r.result = { createObjectStore() {}, transaction, close() {} }
+      r.onupgradeneeded?.()
+      return r.result
+    })
+    return r
+  }
+  return { open, kept }
+}
+
+// withIndexedDB gives the browser a disk for keys. It returns the keys.
+function withIndexedDB(t, idb = indexedDBs()) {
+  globalThis.indexedDB = idb
+  t.after(() => delete globalThis.indexedDB)
+  return idb.kept
+}
+
+const without = (t, name) => {
+  const original = Object.getOwnPropertyDescriptor(globalThis, name)
+  Object.defineProperty(globalThis, name, { value: undefined, configurable: true })
+  t.after(() => Object.defineProperty(globalThis, name, original))
+}
+
+// opened verifies a proof and returns its header and claims.
+async function opened(request) {
+  const [header, claims, signature] = request.headers.get('DPoP').split('.')
+  const decode = (part) => JSON.parse(Buffer.from(part, 'base64url'))
+  const key = await crypto.subtle.importKey('jwk', decode(header).jwk, { name: 'ECDSA', namedCurve: 'P-256' }, true, ['verify'])
+  const ok = await crypto.subtle.verify({ name: 'ECDSA', hash: 'SHA-256' }, key, Buffer.from(signature, 'base64url'), Buffer.from(`${header}.${claims}`))
+  assert.ok(ok, 'the signature of the proof')
+  return { header: decode(header), claims: decode(claims) }
+}
+
+// binding returns the routes of a server that binds sessions. proofs collects the proofs. The nonce of t1 is n1.
+function binding() {
+  const server = { n: 1, key: null, proofs: [], requests: 0 }
+  const issued = () => json(200, tokens('a' + server.n, 't' + server.n), server.key ? { 'DPoP-Nonce': 'n' + server.n } : {})
+  const keyOf = async (request) => {
+    if (!request.headers.has('DPoP')) return null
+    server.proofs.push(await opened(request))
+    return server.proofs.at(-1)
+  }
+  const wanted = () => json(400, { code: 'proof_required', error: 'use_dpop_nonce' }, { 'DPoP-Nonce': 'n' + server.n })
+  server.routes = {
+    '/login': async (_, request) => {
+      server.key = (await keyOf(request))?.header.jwk.x ?? null
+      return issued()
+    },
+    '/refresh': async (_, request) => {
+      server.requests++
+      const proof = await keyOf(request)
+      if ((server.key || proof) && (proof?.claims.nonce !== 'n' + server.n || (server.key ?? proof.header.jwk.x) !== proof.header.jwk.x)) return wanted()
+      server.key = proof?.header.jwk.x ?? null
+      server.n++
+      return issued()
+    },
+    '/logout': () => json(204),
+    '/a': wants('a2'),
+  }
+  return server
+}
+
+const bound = (server, options = {}) => setup(server.routes, { ...options, client: { bind: true, onUnbound: assert.fail, ...options.client } })
+const credentials = { headers: { 'Content-Type': 'application/json' }, body: '{"username":"a"}' }
+
+test('with bind, the login and every refresh carry a proof', async (t) => {
+  withIndexedDB(t)
+  const server = binding()
+  const { client, requests, get } = bound(server)
+  assert.equal(client.bound, false)
+  const answer = await client.login(`${ORIGIN}/login?from=page#top`, credentials)
+  assert.equal((await answer.json()).access_token, 'a1')
+  assert.equal(client.bound, true)
+  assert.equal((await get('/a')).status, 200)
+  assert.deepEqual(requests, ['POST /login', 'GET /a a1', 'POST /refresh t1', 'GET /a a2'])
+  const [first, second] = server.proofs
+  for (const { header, claims } of server.proofs) {
+    assert.deepEqual({ ...header, jwk: Object.keys(header.jwk).sort() }, { typ: 'dpop+jwt', alg: 'ES256', jwk: ['crv', 'kty', 'x', 'y'] })
+    assert.equal(claims.htm, 'POST')
+    assert.ok(Math.abs(claims.iat - Date.now() / 1000) < 5)
+  }
+  assert.deepEqual([first.claims.htu, second.claims.htu], [`${ORIGIN}/login`, `${ORIGIN}/refresh`])
+  assert.deepEqual([first.claims.nonce, second.claims.nonce], [undefined, 'n1'])
+  assert.deepEqual(first.header.jwk, second.header.jwk)
+  assert.notEqual(first.claims.jti, second.claims.jti)
+  await client.logout()
+  assert.equal(requests.at(-1), 'POST /logout t2')
+  assert.equal(client.bound, false)
+})
+
+test('a login sends what the caller passes', async (t) => {
+  withIndexedDB(t)
+  const seen = []
+  const { client } = setup({ '/login': async (_, request) => { seen.push([request.method, request.headers.get('X-A'), await request.text()]); return json(200, tokens('t1')) } })
+  await client.login(`${ORIGIN}/login`, { headers: new Headers({ 'X-A': 'b' }), body: new URLSearchParams({ c: 'd' }) })
+  assert.deepEqual(seen, [['POST', 'b', 'c=d']])
+  assert.equal(client.session().access_token, 't1')
+})
+
+test('a login that is refused stores nothing', async (t) => {
+  withIndexedDB(t)
+  const { client, events } = bound({ routes: { '/login': () => json(401, { code: 'invalid_credentials' }) } })
+  assert.equal((await client.login(`${ORIGIN}/login`, credentials)).status, 401)
+  assert.equal(client.session(), null)
+  assert.deepEqual(events, [])
+})
+
+test('a session of another kind of login is bound by its first refresh', async (t) => {
+  withIndexedDB(t)
+  const server = binding()
+  const { client, requests } = bound(server)
+  client.save(tokens('a1', 't1'))
+  assert.equal(client.bound, false)
+  assert.equal(await client.refresh(), null)
+  assert.equal(client.bound, true)
+  await client.refresh()
+  assert.deepEqual(requests, ['POST /refresh t1', 'POST /refresh t1', 'POST /refresh t2'])
+  assert.deepEqual(server.proofs.map(({ claims }) => claims.nonce), [undefined, 'n1', 'n2'])
+})
+
+test('a nonce that is out of date costs one more request', async (t) => {
+  withIndexedDB(t)
+  const server = binding()
+  const { client, events } = bound(server)
+  await client.login(`${ORIGIN}/login`, credentials)
+  server.n = 5
+  assert.equal(await client.refresh(), null)
+  assert.equal(client.session().access_token, 'a6')
+  assert.equal(server.requests, 2)
+  assert.deepEqual(events, [])
+})
+
+test('a response that is lost is asked for again with the same nonce', async (t) => {
+  withIndexedDB(t)
+  const server = binding()
+  const { client } = bound(server)
+  await client.login(`${ORIGIN}/login`, credentials)
+  const { '/refresh': answer } = server.routes
+  server.routes['/refresh'] = async (token, request) => {
+    server.routes['/refresh'] = async (...args) => { server.n = 1; return answer(...args) } // the server repeats its answer
+    await answer(token, request)
+    return lost()
+  }
+  assert.equal(await client.refresh(), null)
+  assert.deepEqual(server.proofs.map(({ claims }) => claims.nonce), [undefined, 'n1', 'n1'])
+  assert.equal(client.session().access_token, 'a2')
+})
+
+test('without its key, a bound session is over', async (t) => {
+  const kept = withIndexedDB(t)
+  const server = binding()
+  const first = bound(server)
+  await first.client.login(`${ORIGIN}/login`, credentials)
+  kept.clear()
+  const second = bound(server, { storage: first.storage })
+  const refusal = await second.client.refresh()
+  assert.equal(refusal.status, 400)
+  assert.equal(server.requests, 1)
+  assert.deepEqual(second.events, ['proof_required'])
+  assert.equal(second.client.session(), null)
+})
+
+test('an unbound client ends a session that must be bound, after one request', async () => {
+  const server = binding()
+  server.key = 'another'
+  const { client, events } = setup(server.routes)
+  client.save(tokens('a1', 't1'))
+  await client.refresh()
+  assert.deepEqual(events, ['proof_required'])
+  assert.equal(client.session(), null)
+})
+
+test('a 400 of the application does not end the session', async () => {
+  const { client, events, get } = setup({ '/a': () => json(400, { code: 'proof_required' }) })
+  client.save(tokens('t1'))
+  await get('/a')
+  assert.deepEqual(events, [])
+  assert.ok(client.session())
+})
+
+test('all tabs have the same key, which no script can read; another session has another key', async (t) => {
+  const kept = withIndexedDB(t)
+  const server = binding()
+  const tabs = [bound(server), bound(server), bound(server, { client: { key: 'other' } })]
+  for (const { client } of tabs) await client.login(`${ORIGIN}/login`, credentials)
+  const keys = server.proofs.map(({ header }) => header.jwk.x)
+  assert.equal(keys[0], keys[1])
+  assert.notEqual(keys[0], keys[2])
+  await bound(server).client.login(`${ORIGIN}/login`, credentials) // after a reload
+  assert.equal(server.proofs.at(-1).header.jwk.x, keys[0])
+  assert.deepEqual([...kept.keys()].sort(), ['ginrefresh', 'other'])
+  for (const { privateKey } of kept.values()) {
+    assert.equal(privateKey.extractable, false)
+    await assert.rejects(crypto.subtle.exportKey('jwk', privateKey))
+  }
+})
+
+test('a browser that cannot keep a key says so, and the session is not bound', async (t) => {
+  const failing = { open: () => { const r = {}; setImmediate(() => { r.error = new Error('no disk'); r.onerror() }); return r } }
+  const cases = [
+    ['no WebCrypto', (t) => { withIndexedDB(t); without(t, 'crypto') }],
+    ['no WebCrypto on plain http', (t) => { withIndexedDB(t); const c = globalThis.crypto; without(t, 'crypto'); Object.defineProperty(globalThis, 'crypto', { value: { getRandomValues: c.getRandomValues }, configurable: true }) }],
+    ['no IndexedDB', () => {}],
+    ['IndexedDB fails', (t) => withIndexedDB(t, failing)],
+  ]
+  for (const [name, prepare] of cases) {
+    await t.test(name, async (t) => {
+      prepare(t)
+      const warned = t.mock.method(console, 'warn', () => {})
+      const reasons = []
+      for (const onUnbound of [(error) => { reasons.push(error); return 'ignored' }, undefined]) {
+        const server = binding()
+        const { client, get } = setup(server.routes, { client: { bind: true, ...(onUnbound && { onUnbound }) } })
+        await client.login(`${ORIGIN}/login`, credentials)
+        assert.equal((await get('/a')).status, 200)
+        assert.deepEqual(server.proofs, [])
+        assert.equal(client.bound, false)
+      }
+      assert.equal(reasons.length, 1)
+      assert.ok(reasons[0] instanceof Error)
+      assert.equal(warned.mock.callCount(), 1)
+    })
+  }
+})
+
+test('without bind there is no key and no proof', async (t) => {
+  const kept = withIndexedDB(t)
+  const server = binding()
+  const { client, get } = setup(server.routes)
+  await client.login(`${ORIGIN}/login`, credentials)
+  assert.equal((await get('/a')).status, 200)
+  assert.deepEqual(server.proofs, [])
+  assert.equal(kept.size, 0)
+  const refusing = setup({ '/login': () => json(400, { code: 'proof_invalid' }) })
+  await refusing.client.login(`${ORIGIN}/login`, credentials)
+  assert.deepEqual(refusing.requests, ['POST /login'])
+})
+
+test('a login with a clock that is wrong is repeated with the time of the server', async (t) => {
+  withIndexedDB(t)
+  const ahead = 3600_000
+  const seen = []
+  const { client } = bound({ routes: { '/login': async (_, request) => {
+    const { claims } = await opened(request)
+    seen.push([claims.iat, await request.text()])
+    const late = Math.abs(claims.iat * 1000 - Date.now() - ahead) > 60_000
+    return late ? json(400, { code: 'proof_invalid' }, { Date: new Date(Date.now() + ahead).toUTCString() }) : json(200, tokens('a1', 't1'), { 'DPoP-Nonce': 'n1' })
+  } } })
+  assert.equal((await client.login(`${ORIGIN}/login`, credentials)).status, 200)
+  assert.equal(client.bound, true)
+  assert.deepEqual(seen.map(([, body]) => body), [credentials.body, credentials.body])
+  await client.login(`${ORIGIN}/login`, credentials)
+  assert.equal(seen.length, 3)
+})
+
+test('a proof that is refused again is not repeated for ever', async (t) => {
+  withIndexedDB(t)
+  const { client, requests } = bound({ routes: { '/login': () => json(400, { code: 'proof_invalid' }), '/refresh': () => json(400, { code: 'proof_invalid' }) } })
+  assert.equal((await client.login(`${ORIGIN}/login`, credentials)).status, 400)
+  client.save(tokens('a1', 't1'))
+  assert.equal((await client.refresh()).status, 400)
+  assert.deepEqual(requests, ['POST /login', 'POST /login', 'POST /refresh t1'])
+  assert.ok(client.session())
+})

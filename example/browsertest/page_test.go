@@ -295,6 +295,40 @@ func TestReload(t *testing.T) {
 	again.waitResult("saidHello")
 }
 
+// TestBound checks that the browser keeps the key of a bound session across reloads, and that no script can read it.
+func TestBound(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{{"-bind", "offered"}, {"-bind", "required", "-cookies"}} {
+		p := newProfile(t, serve(t, append(flags, "-mode", "pair", "-ttl", "60s", "-grace", "0")...))
+		tb := p.open(desktop)
+		tb.login("admin")
+		const nonce = `JSON.parse(localStorage.getItem("ginrefresh")).nonce`
+		for _, tb := range []*tab{tb, p.open(desktop)} {
+			tb.waitState("alive")
+			before := tb.eval(nonce)
+			tb.click("do-refresh")
+			tb.waitResult("refreshed")
+			if after := tb.eval(nonce); before == "" || after == before {
+				t.Errorf("%q: the nonce was %q and is %q", flags, before, after)
+			}
+			if n := tb.sent("POST /refresh"); n != 1 {
+				t.Errorf("%q: %d requests for one refresh, want 1", flags, n)
+			}
+		}
+		tb.eval(`(() => {
+			const open = indexedDB.open("ginrefresh")
+			open.onsuccess = () => {
+				const get = open.result.transaction("keys").objectStore("keys").get("ginrefresh")
+				get.onsuccess = () => crypto.subtle.exportKey("jwk", get.result.privateKey).then(() => { window.exported = "yes" }, (error) => { window.exported = error.name })
+			}
+		})()`)
+		tb.wait("the attempt to export the private key ends", "window.exported")
+		if exported := tb.eval("window.exported"); exported != "InvalidAccessError" {
+			t.Errorf("%q: the private key can be exported: %s", flags, exported)
+		}
+	}
+}
+
 // TestWrongPassword checks the message after a wrong password.
 func TestWrongPassword(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,7 @@ translate()
 
 const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
-const client = createClient({ fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
+const client = createClient({ bind: settings.bind !== 'off', fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
 let storeForgot = false // whether the last rejected request said so
 let shown = '' // the state that the slow parts of the page were last drawn for
@@ -65,7 +65,7 @@ const newest = () => history.read()?.tokens.at(-1)?.id
 
 async function login() {
   $('problem').textContent = ''
-  const response = await loggedFetch('/login', jsonBody({ username: $('username').value, password: $('password').value }))
+  const response = await client.login('/login', jsonBody({ username: $('username').value, password: $('password').value }))
   const answer = await bodyOf(response)
   if (!response.ok) {
     const hint = `hint_${answer.code}`
@@ -73,7 +73,6 @@ async function login() {
     return
   }
   clearResult()
-  client.save(answer)
 }
 
 async function call(path) {

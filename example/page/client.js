@@ -1,8 +1,7 @@
 // The ginrefresh client: a fetch that refreshes its tokens. One file without dependencies; copy it into your project.
 //
 //	const client = createClient({ onLogin: (code) => showLogin(code) })
-//	const answer = await fetch('/login', { method: 'POST', headers, body })
-//	if (answer.ok) client.save(await answer.json())
+//	const answer = await client.login('/login', { headers, body })
 //	await client.fetch('/protected')    // adds the token; refreshes and retries once if it has expired
 //	await client.logout()
 //
@@ -10,7 +9,7 @@
 // one session: one tab refreshes, and the others pick up its tokens. See docs/client.md.
 
 // After one of these codes the user must log in again.
-const OVER = ['token_missing', 'token_invalid', 'token_revoked', 'token_reused', 'refresh_expired', 'subject_refused']
+const OVER = ['token_missing', 'token_invalid', 'token_revoked', 'token_reused', 'refresh_expired', 'subject_refused', 'proof_required']
 
 /**
  * @param {object} [options]
@@ -22,6 +21,8 @@ const OVER = ['token_missing', 'token_invalid', 'token_revoked', 'token_reused',
  * @param {number} [options.timeout] milliseconds for one attempt to refresh; two attempts should fit into the server's Grace
  * @param {RequestCredentials} [options.credentials] 'include' if the cookies belong to another origin
  * @param {typeof fetch} [options.fetch] sends the requests
+ * @param {boolean} [options.bind] bind the session to a key that stays in this browser, if the server offers that
+ * @param {(error: unknown) => void} [options.onUnbound] called if this browser cannot keep a key; by default it warns in the console
  * @param {(code: string) => void} [options.onLogin] called when the session has ended and was removed from the storage; code is the reason
  * @param {(session: object|null, elsewhere: boolean) => void} [options.onChange] called when the session changes; session is null if there is none; elsewhere tells that another tab changed it
  */
@@ -29,6 +30,9 @@ export function createClient(options = {}) {
   const { refreshURL = '/refresh', logoutURL = '/logout', storage = globalThis.localStorage, key = 'ginrefresh' } = options
   const { timeout = 4000, onLogin = () => {}, onChange = () => {}, origins = [globalThis.location?.origin] } = options
   const { credentials = 'same-origin', fetch: send = (...args) => globalThis.fetch(...args) } = options
+  const { bind = false, onUnbound = (error) => console.warn('ginrefresh: the session is not bound to this browser.', error) } = options
+  const keys = bind ? keyPair(key).catch((error) => void onUnbound(error)) : null
+  let skew = 0 // of the server's clock, in milliseconds
   let refreshing = null // the refresh of this tab: { id of the session to refresh, result }
   let pending = null // the request of that refresh: { used, abort }
 
@@ -37,7 +41,24 @@ export function createClient(options = {}) {
   const isNewest = (used) => session()?.id === used?.id
   const isSameLogin = (used) => session()?.login === used?.login
 
-  /** Stores the answer of /login, or any other answer with tokens. */
+  /** Does the login, a POST, and stores the tokens. With bind it adds a proof. Resolves to the response. Throws like fetch. */
+  async function login(url, init) {
+    const request = new Request(url, { method: 'POST', credentials, ...init })
+    const attempt = async () => {
+      const copy = request.clone()
+      for (const [name, value] of Object.entries(await proof(url))) copy.headers.set(name, value)
+      return send(copy)
+    }
+    let response = await attempt()
+    if (keys && response.status === 400 && (await bodyOf(response))?.code === 'proof_invalid') {
+      skew = (Date.parse(response.headers.get('Date')) || Date.now()) - Date.now() // this clock may be wrong
+      response = await attempt()
+    }
+    if (response.ok) save({ ...await response.clone().json(), ...nonceOf(response) })
+    return response
+  }
+
+  /** Stores the answer of another kind of login, or any other answer with tokens. */
   function save(answer) {
     const now = Date.now()
     storage.setItem(key, JSON.stringify({
@@ -139,7 +160,7 @@ export function createClient(options = {}) {
       return response
     }
     const answer = await response.json()
-    if (isNewest(used)) save({ ...used, ...answer })
+    if (isNewest(used)) save({ ...used, ...answer, ...nonceOf(response) })
     return null
   }
 
@@ -147,19 +168,31 @@ export function createClient(options = {}) {
     const controller = new AbortController()
     const timer = setTimeout(() => controller.abort(new DOMException(`no answer within ${timeout} ms`, 'TimeoutError')), timeout)
     pending = { used, abort: () => controller.abort() }
-    try {
-      const response = await post(refreshURL, used, controller.signal)
+    const ask = async (nonce) => {
+      const response = await post(refreshURL, used, controller.signal, await proof(refreshURL, nonce))
       await response.clone().text() // fails if the connection breaks before the end of the response
       return response
+    }
+    try {
+      const response = await ask(used?.nonce)
+      const { nonce } = nonceOf(response)
+      return response.status === 400 && nonce && nonce !== used?.nonce ? await ask(nonce) : response
     } finally {
       clearTimeout(timer)
       pending = null
     }
   }
 
-  function post(url, used, signal) {
+  function post(url, used, signal, headers = {}) {
     const token = used?.refresh_token ?? used?.access_token
-    return send(url, { method: 'POST', headers: token ? { Authorization: `Bearer ${token}` } : {}, credentials, signal })
+    if (token) headers.Authorization = `Bearer ${token}`
+    return send(url, { method: 'POST', headers, credentials, signal })
+  }
+
+  // proof returns the headers of a POST that prove that this browser has its key.
+  async function proof(url, nonce) {
+    const pair = await keys
+    return pair ? { DPoP: await signProof(pair, url, nonce, Date.now() + skew) } : {}
   }
 
   function giveUp(code, used) {
@@ -180,15 +213,52 @@ export function createClient(options = {}) {
   globalThis.addEventListener?.('storage', (event) => {
     if (event.key === key || event.key === null) changed(true)
   })
-  return { fetch: authorizedFetch, refresh, recover, logout, save, clear, session }
+  return {
+    fetch: authorizedFetch, refresh, recover, login, logout, save, clear, session,
+    /** Whether the session is bound to this browser's key, as the server says. */
+    get bound() { return Boolean(session()?.nonce) },
+  }
 }
 
 const random = () => Math.random().toString(36).slice(2)
 
-// codeOf returns the error code of a 401, and '' for any other response.
+const bodyOf = (response) => response.clone().json().catch(() => null)
+const nonceOf = (response) => ({ nonce: response.headers.get('DPoP-Nonce') ?? undefined })
+
+// codeOf returns the error code of a 401 or of a refresh without the session's key, and '' for any other response.
 async function codeOf(response) {
-  if (response.status !== 401) return ''
-  return (await response.clone().json().catch(() => null))?.code ?? ''
+  if (response.status !== 401 && !(response.status === 400 && nonceOf(response).nonce)) return ''
+  return (await bodyOf(response))?.code ?? ''
+}
+
+// keyPair returns this browser's key pair. The private key can be used, but not read, not even by this script.
+async function keyPair(name) {
+  const made = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign', 'verify'])
+  const done = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result)
+    request.onerror = () => reject(request.error)
+  })
+  const open = indexedDB.open('ginrefresh', 1)
+  open.onupgradeneeded = () => open.result.createObjectStore('keys')
+  const db = await done(open)
+  const store = db.transaction('keys', 'readwrite').objectStore('keys') // one transaction, so that all tabs have one key
+  const kept = await done(store.get(name))
+  if (!kept) await done(store.put(made, name))
+  db.close()
+  return kept ?? made
+}
+
+// signProof returns a DPoP proof for a POST (RFC 9449 section 4.2).
+async function signProof({ privateKey, publicKey }, url, nonce, now) {
+  const { kty, crv, x, y } = await crypto.subtle.exportKey('jwk', publicKey)
+  const { origin, pathname } = new URL(new Request(url).url)
+  const header = { typ: 'dpop+jwt', alg: 'ES256', jwk: { kty, crv, x, y } }
+  const claims = { jti: crypto.randomUUID(), htm: 'POST', htu: origin + pathname, iat: Math.floor(now / 1000), nonce }
+  const bytes = (text) => new TextEncoder().encode(text)
+  const base64url = (data) => btoa(String.fromCharCode(...data)).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '')
+  const text = [header, claims].map((part) => base64url(bytes(JSON.stringify(part)))).join('.')
+  const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, privateKey, bytes(text))
+  return `${text}.${base64url(new Uint8Array(signature))}`
 }
 
 // exclusive runs work in one tab at a time. Browsers have Web Locks only on https and localhost. Elsewhere it uses a lease
