@@ -334,6 +334,8 @@ func TestSecretFromTheEnvironment(t *testing.T) {
 func TestBadFlags(t *testing.T) {
 	t.Parallel()
 	for args, word := range map[string]string{
+		"-bind always -mode pair": `"always"`,
+		"-bind offered":           "Pair",
 		"-mode double":            `"double"`,
 		"-alg none":               `"none"`,
 		"-alg hs256":              `"hs256"`,

@@ -1,3 +1,3 @@
-// Package interop contains only tests. They exchange tokens with JWT libraries of other languages, and run the signature
-// check against the test vectors of Project Wycheproof.
+// Package interop contains only tests. They exchange tokens with JWT libraries of other languages, bind sessions with DPoP
+// clients of other authors, and run the signature checks against the test vectors of Project Wycheproof.
 package interop

@@ -92,8 +92,8 @@ var libraries = map[string]library{
 	}},
 }
 
-// run runs a job with the library. If the library is not installed, it skips the test, or fails it in CI.
-func (l library) run(t *testing.T, j job) result {
+// need skips the test if the library is not installed, or fails it in CI.
+func (l library) need(t *testing.T) {
 	t.Helper()
 	if err := l.ready(); err != nil {
 		if os.Getenv("CI") != "" {
@@ -101,6 +101,12 @@ func (l library) run(t *testing.T, j job) result {
 		}
 		t.Skipf("%s cannot run: %v", l.command, err)
 	}
+}
+
+// run runs a job with the library.
+func (l library) run(t *testing.T, j job) result {
+	t.Helper()
+	l.need(t)
 	input, err := json.Marshal(j)
 	if err != nil {
 		t.Fatal(err)
