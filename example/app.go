@@ -36,9 +36,8 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 	if s.mode != "single" && s.mode != "pair" {
 		return nil, fmt.Errorf("example: unknown -mode %q: use single or pair", s.mode)
 	}
-	bind := middleware.Binding(s.bind)
-	if s.bind == "off" {
-		bind = middleware.BindOff
+	if s.bind != "off" && s.bind != string(middleware.BindOffered) && s.bind != string(middleware.BindRequired) {
+		return nil, fmt.Errorf("example: unknown -bind %q: use off, offered or required", s.bind)
 	}
 	if s.grace == 0 {
 		s.grace = -1 // Config: 0 selects the default, a negative value turns the grace period off
@@ -48,7 +47,6 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 		Store:        blacklist,
 		Authenticate: newUsers().authenticate,
 		Pair:         s.mode == "pair",
-		Bind:         bind,
 		TTL:          s.ttl,
 		RefreshTTL:   s.refreshTTL,
 		IdleTTL:      s.idleTTL,
@@ -64,8 +62,11 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 			log.InfoContext(ctx, "auth", "event", e.Kind, "code", e.Code, "subject", e.Subject, "session", e.SessionID, "client", e.ClientIP)
 		},
 	}
+	if s.bind != "off" {
+		config.Bind = middleware.Binding(s.bind)
+	}
 	if s.cookies {
-		config.Cookie = &middleware.Cookie{Insecure: true} // this server speaks plain HTTP; behind TLS, leave Insecure out
+		config.Cookie = &middleware.Cookie{Insecure: !s.tls} // behind a proxy with TLS, leave Insecure out
 	}
 	return middleware.New(config)
 }
@@ -83,6 +84,10 @@ func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	r.POST("/refresh", auth.RefreshHandler)
 	r.POST("/logout", auth.LogoutHandler)
 	r.POST("/logout/all", auth.LogoutAllHandler)
+	if s.cookies && s.bind != "off" {
+		r.POST("/session/bind", auth.BindHandler) // browsers with DBSC call it by themselves
+		r.GET("/bound", bound)
+	}
 
 	r.GET("/protected", auth.Required(), hello)
 	r.GET("/me", auth.Required(), me)

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -56,9 +57,20 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
+	url, serve := "http://"+listener.Addr().String(), server.Serve
+	if settings.tls {
+		certificate, hash, err := newCertificate()
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		url = fmt.Sprintf("https://localhost:%d", listener.Addr().(*net.TCPAddr).Port)
+		fmt.Fprintf(stdout, "for Chromium: --ignore-certificate-errors-spki-list=%s\n", hash)
+	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	fmt.Fprintf(stdout, "listening on http://%s\n", listener.Addr())
+	go func() { served <- serve(listener) }()
+	fmt.Fprintf(stdout, "listening on %s\n", url)
 
 	select {
 	case err := <-served:
@@ -72,11 +84,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 
 // settings holds the flags and the environment.
 type settings struct {
-	addr, mode, bind, alg, key, issuer, audience, store string
+	addr, mode, alg, key, issuer, audience, store, bind string
 
 	ttl, refreshTTL, idleTTL, grace, leeway time.Duration
 
-	cookies bool
+	cookies, tls bool
 
 	secret string // JWT_SECRET: a flag would show the secret in the list of processes
 }
@@ -87,7 +99,6 @@ func parseSettings(args []string, getenv func(string) string, output io.Writer) 
 	flags.SetOutput(output)
 	flags.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to listen on; port 0 selects a free port")
 	flags.StringVar(&s.mode, "mode", "single", "single: one token, which is used and refreshed; pair: an access token and a refresh token")
-	flags.StringVar(&s.bind, "bind", "off", "bind sessions to a key of the client: off, offered or required; needs -mode pair")
 	flags.StringVar(&s.alg, "alg", "HS256", "signing algorithm: HS256 to HS512, RS256 to RS512, PS256 to PS512, ES256 to ES512, EdDSA")
 	flags.StringVar(&s.key, "key", "", "PEM `file` with the private key (default: a key generated at start). The HS algorithms read their secret from the environment variable JWT_SECRET instead")
 	flags.StringVar(&s.issuer, "issuer", "", "iss claim of the tokens")
@@ -99,6 +110,8 @@ func parseSettings(args []string, getenv func(string) string, output io.Writer) 
 	flags.DurationVar(&s.grace, "grace", 10*time.Second, "grace period: how long a replaced token is still accepted; 0 means not at all")
 	flags.DurationVar(&s.leeway, "leeway", 0, "tolerated difference between the clocks of the servers")
 	flags.BoolVar(&s.cookies, "cookies", false, "send the tokens in cookies")
+	flags.StringVar(&s.bind, "bind", "off", "bind sessions to a key of the client: off, offered or required; needs -mode pair. With -cookies and -tls, browsers with DBSC bind them by themselves")
+	flags.BoolVar(&s.tls, "tls", false, "serve https for localhost, with a certificate that is made at start")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}

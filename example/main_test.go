@@ -59,11 +59,12 @@ func secret(value string) func(string) string {
 
 // A server is a running example.
 type server struct {
-	t      *testing.T
-	url    string
-	client *http.Client
-	log    *lockedBuffer
-	stop   func() error // stops the server and returns the result of run
+	t       *testing.T
+	url     string
+	printed string // before it listened
+	client  *http.Client
+	log     *lockedBuffer
+	stop    func() error // stops the server and returns the result of run
 }
 
 // start runs the example on a free port, in an empty environment, and waits until it listens.
@@ -99,18 +100,26 @@ func startIn(t *testing.T, getenv func(string) string, args ...string) server {
 	})
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
-	return server{t, address(t, stdout), &http.Client{Transport: transport, Timeout: patience}, &log, stop}
+	url, before := address(t, stdout)
+	return server{t, url, before, &http.Client{Transport: transport, Timeout: patience}, &log, stop}
 }
 
-// address reads the address from the line that the example prints.
-func address(t *testing.T, stdout io.Reader) string {
+// address reads the address from the line that the example prints, and what it prints before it.
+func address(t *testing.T, stdout io.Reader) (url, printed string) {
 	t.Helper()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	url, found := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
-	if err != nil || !found || !strings.HasPrefix(url, "http://127.0.0.1:") || strings.HasSuffix(url, ":0") {
-		t.Fatalf("the example printed %q, %v", line, err)
+	lines := bufio.NewReader(stdout)
+	for {
+		line, err := lines.ReadString('\n')
+		url, found := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
+		known := strings.HasPrefix(url, "http://127.0.0.1:") || strings.HasPrefix(url, "https://localhost:")
+		switch {
+		case err != nil || found && (!known || strings.HasSuffix(url, ":0")):
+			t.Fatalf("the example printed %q, %v", printed+line, err)
+		case found:
+			return url, printed
+		}
+		printed += line
 	}
-	return url
 }
 
 type lockedBuffer struct {
@@ -457,7 +466,7 @@ func TestSignals(t *testing.T) {
 			if err := command.Start(); err != nil {
 				t.Fatal(err)
 			}
-			url := address(t, stdout)
+			url, _ := address(t, stdout)
 			response, err := http.Get(url + "/healthz")
 			if err != nil {
 				t.Fatal(err)

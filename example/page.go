@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"embed"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"io/fs"
 	"net/http"
 	"path"
@@ -63,8 +65,8 @@ func registerPage(r *gin.Engine, s pageSettings) {
 		c.Header("Cache-Control", "no-store")
 		c.JSON(http.StatusOK, gin.H{
 			"mode":        s.mode,
-			"bind":        s.bind,
 			"cookies":     s.cookies,
+			"bind":        s.bind,
 			"ttl":         s.ttl.Seconds(),
 			"refresh_ttl": s.refreshTTL.Seconds(),
 			"grace":       max(0, s.grace.Seconds()),
@@ -90,4 +92,21 @@ func pageFile(name string, content []byte) gin.HandlerFunc {
 		}
 		http.ServeContent(c.Writer, c.Request, name, time.Time{}, bytes.NewReader(content))
 	}
+}
+
+// bound tells the page whether its session is bound to a key, because scripts cannot read the refresh token in an HttpOnly
+// cookie. The signature is not checked: the answer goes only to the client that sent the cookie, and decides nothing.
+func bound(c *gin.Context) {
+	var claims struct {
+		Key json.RawMessage `json:"cnf"`
+	}
+	for _, name := range []string{"__Host-refresh_token", "refresh_token"} {
+		text, _ := c.Cookie(name)
+		if parts := strings.Split(text, "."); len(parts) == 3 {
+			payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
+			_ = json.Unmarshal(payload, &claims) // a token that cannot be decoded is not bound
+		}
+	}
+	c.Header("Cache-Control", "no-store")
+	c.JSON(http.StatusOK, gin.H{"bound": claims.Key != nil})
 }
