@@ -216,8 +216,9 @@ var families = map[string][]string{
 	"":       {"alive", "expired", "over", "grace", "replaced", "revoked", "ended", "single", "pair", "accessToken", "refreshToken"},
 }
 
-// ended has the reasons for the end of a session: a logout, or a code after which client.js removes the session.
-var ended = []string{"logout", "logout_all", "token_missing", "token_invalid", "token_revoked", "token_reused", "refresh_expired", "subject_refused"}
+// ended has the reasons for the end of a session: a logout, a code after which client.js removes the session, or that the
+// store forgot.
+var ended = []string{"logout", "logout_all", "token_missing", "token_invalid", "token_revoked", "store_forgot", "token_reused", "refresh_expired", "subject_refused"}
 
 // checkUses compares the texts that the page uses with those that exist, and their placeholders with the values it passes.
 func checkUses(t *testing.T, texts map[string]string, sources map[string]string) {
