@@ -94,7 +94,8 @@ func findChromium() string {
 	return ""
 }
 
-func startChromium(path, profile string) (context.Context, func(), error) {
+// startChromium starts Chromium with a profile and more flags.
+func startChromium(path, profile string, flags ...chromedp.ExecAllocatorOption) (context.Context, func(), error) {
 	fonts, err := filepath.Abs(filepath.Join("testdata", "fonts.conf"))
 	if err != nil {
 		return nil, nil, err
@@ -109,6 +110,7 @@ func startChromium(path, profile string) (context.Context, func(), error) {
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 	)
+	options = append(options, flags...)
 	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, stopBrowser := chromedp.NewContext(allocator)
 	stop := func() {
@@ -138,6 +140,13 @@ func need(t *testing.T, there bool, what string) {
 // serve starts the example with flags and returns its URL.
 func serve(t *testing.T, flags ...string) string {
 	t.Helper()
+	url, _ := servePrinting(t, flags...)
+	return url
+}
+
+// servePrinting is serve that also returns what the example printed before it listened.
+func servePrinting(t *testing.T, flags ...string) (url, printed string) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	server := exec.CommandContext(ctx, exampleBinary, append([]string{"-addr", "127.0.0.1:0"}, flags...)...)
 	server.Env = append(os.Environ(), "JWT_SECRET=") // a random key, whatever the environment of the user
@@ -163,13 +172,14 @@ func serve(t *testing.T, flags ...string) string {
 	lines := bufio.NewScanner(output)
 	for lines.Scan() {
 		if url, found := strings.CutPrefix(lines.Text(), "listening on "); found {
-			return url
+			return url, printed
 		}
+		printed += lines.Text() + "\n"
 	}
 	stop()
 	_ = server.Wait()
 	t.Fatalf("the example did not start with %q: %s", flags, diagnosis.String())
-	return ""
+	return "", ""
 }
 
 // profile is a browser profile with its own cookies and storage, which its tabs share.
@@ -281,8 +291,8 @@ func (tb *tab) note(origin string, event any) {
 	case *runtime.EventConsoleAPICalled:
 		tb.problems = append(tb.problems, fmt.Sprintf("console.%s was called", e.Type))
 	case *log.EventEntryAdded:
-		// The browser logs every 401. A 401 is not an error of the page.
-		if e.Entry.Source == log.EntrySourceNetwork && strings.Contains(e.Entry.Text, "401") {
+		// The browser logs every 401. A 401 is not an error of the page. Neither is a thief who is rejected.
+		if e.Entry.Source == log.EntrySourceNetwork && (strings.Contains(e.Entry.Text, "401") || strings.HasSuffix(e.Entry.URL, "/session/bind")) {
 			return
 		}
 		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {

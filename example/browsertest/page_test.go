@@ -362,6 +362,7 @@ func TestServerGone(t *testing.T) {
 var pageFiles = map[string]string{
 	"/":            "text/html; charset=utf-8",
 	"/app.js":      "text/javascript; charset=utf-8",
+	"/bound.js":    "text/javascript; charset=utf-8",
 	"/client.js":   "text/javascript; charset=utf-8",
 	"/history.js":  "text/javascript; charset=utf-8",
 	"/i18n.js":     "text/javascript; charset=utf-8",

@@ -1,5 +1,6 @@
 // The page: it shows the session, and its buttons send requests. For your own project, copy client.js alone.
 
+import { bindToOwnKey, isBound } from './bound.js'
 import { createClient } from './client.js'
 import * as history from './history.js'
 import { currentLanguage, has, t, translate } from './i18n.js'
@@ -11,9 +12,11 @@ translate()
 
 const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
-const client = createClient({ bind: settings.bind !== 'off', fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
+const ownKey = settings.bind !== 'off' && !settings.cookies // with cookies the browser binds the session by itself
+const client = createClient({ bind: ownKey, fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
 let storeForgot = false // whether the last rejected request said so
+let bound = false // whether the browser has bound the session
 let shown = '' // the state that the slow parts of the page were last drawn for
 
 // ---- The session -------------------------------------------------------------------------------------------
@@ -73,6 +76,25 @@ async function login() {
     return
   }
   clearResult()
+  await untilBound()
+}
+
+// untilBound waits for a browser that binds the session: it makes a key after the login. Other browsers never do.
+async function untilBound() {
+  const login = client.session()?.login
+  for (const pause of [100, 200, 400, 800]) {
+    if (settings.bind === 'off' || !settings.cookies || bound) return
+    await new Promise((resolve) => setTimeout(resolve, pause))
+    if (client.session()?.login !== login) return
+    await checkBound()
+  }
+}
+
+// checkBound notices that the browser has bound the session.
+async function checkBound() {
+  bound = await isBound(settings)
+  if (bound) await renewedByCookie()
+  renderBound()
 }
 
 async function call(path) {
@@ -80,15 +102,17 @@ async function call(path) {
   const response = await client.fetch(path)
   const answer = await bodyOf(response)
   if (!response.ok) return refused(response, answer)
-  if (path === '/renewing' && settings.cookies) await renewedByCookie()
+  if ((path === '/renewing' || bound) && settings.cookies) await renewedByCookie()
   await known
   const changed = newest() !== before
-  const key = changed ? (path === '/renewing' ? 'saidHelloRenewed' : 'saidHelloRefreshed') : 'saidHello'
+  const key = !changed ? 'saidHello' : bound ? 'saidHelloBound' : path === '/renewing' ? 'saidHelloRenewed' : 'saidHelloRefreshed'
   say('good', key, { msg: answer.msg })
 }
 
-// renewedByCookie checks whether AutoRefresh set a new cookie. Scripts cannot see that in the response.
+// renewedByCookie checks whether AutoRefresh, or the refresh of the browser, set a new cookie. Scripts cannot see that in
+// the response.
 async function renewedByCookie() {
+  await known
   const session = client.session()
   const claims = await claimsFromServer()
   if (session && claims && claims.jti !== newest()) {
@@ -101,7 +125,8 @@ async function refresh() {
   const refusal = await client.refresh()
   if (refusal) return refused(refusal, await bodyOf(refusal))
   await known
-  say('good', newest() === before ? 'refreshedSame' : 'refreshed', { n: history.read().tokens.length })
+  const key = newest() !== before ? 'refreshed' : bound ? 'refreshedBound' : 'refreshedSame'
+  say('good', key, { n: history.read().tokens.length })
 }
 
 // parallel bypasses client.js, which would send one request, to show that the server does not fork the session. With cookies
@@ -136,6 +161,7 @@ async function parallel() {
 
 // replay presents a token whose grace period is over. If there is none yet, it refreshes and waits.
 async function replay() {
+  if (bound) return stealCookies()
   if (settings.cookies) return say('', 'replayCookies')
   if (history.read().tokens.length < 2) {
     const refusal = await client.refresh()
@@ -152,6 +178,14 @@ async function replay() {
   say('bad', 'replayed')
   history.end(code)
   await client.fetch('/protected') // the newest token is revoked as well, so client.js ends the session here
+}
+
+// stealCookies shows what the cookies of a bound session are worth without the key of the browser. The browser adds the
+// cookies to the request, so the thief has them.
+async function stealCookies() {
+  const response = await bindToOwnKey(loggedFetch)
+  const { code } = await bodyOf(response)
+  say(response.ok ? 'bad' : 'good', response.ok ? 'stolenBound' : 'stolenWorthless', { status: response.status, code })
 }
 
 async function logout(url, code) {
@@ -319,8 +353,15 @@ function renderState(current, past) {
   if ($('state').textContent !== t(current)) $('state').textContent = t(current) // screen readers announce a change
   $('subject').textContent = past?.subject ?? '–'
   $('sid').textContent = past ? `sid ${past.sid}` : ''
+  if (over) bound = false
+  renderBound()
   for (const id of Object.keys(buttons)) $(id).disabled = over
   if (focused && focused !== document.body && focused.getClientRects().length === 0) $(over ? 'title' : 'do-protected').focus()
+}
+
+function renderBound() {
+  $('bound').hidden = !bound
+  if ($('bound').textContent !== t('bound')) $('bound').textContent = t('bound')
 }
 
 function renderTable(past, states) {
@@ -450,6 +491,7 @@ renderSettings()
 const kept = client.session()
 if (kept) sessionChanged(kept, false)
 render()
+if (kept) checkBound()
 root.classList.remove('starting')
 
 // The gauges move about 20 times a second, or 4 times if the user prefers reduced motion.

@@ -1,0 +1,30 @@
+// What the page shows about sessions that are bound to a key of the browser. An application does not need it.
+
+/** Tells whether the session is bound. Only the server sees that if the tokens are in HttpOnly cookies. */
+export async function isBound(settings) {
+  if (!settings.cookies || settings.bind === 'off') return false
+  const response = await fetch('/bound')
+  return response.ok && (await response.json()).bound
+}
+
+/**
+ * Does what a thief of the cookies could try: makes a key of his own and binds the session to it. A script cannot refresh as
+ * the browser does, because it can neither use the key of the browser nor send the header Sec-Secure-Session-Id.
+ */
+export async function bindToOwnKey(send) {
+  const { publicKey, privateKey } = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
+  const { kty, crv, x, y } = await crypto.subtle.exportKey('jwk', publicKey)
+  const first = await bind(send, { kty, crv, x, y }, privateKey, '')
+  const challenge = /^"([^"]*)"/.exec(first.headers.get('Secure-Session-Challenge') ?? '')?.[1]
+  return challenge ? bind(send, { kty, crv, x, y }, privateKey, challenge) : first
+}
+
+async function bind(send, jwk, key, challenge) {
+  const text = `${segment({ alg: 'ES256', typ: 'dbsc+jwt', jwk })}.${segment({ jti: challenge })}`
+  const signature = await crypto.subtle.sign({ name: 'ECDSA', hash: 'SHA-256' }, key, new TextEncoder().encode(text))
+  const proof = `${text}.${base64url(String.fromCharCode(...new Uint8Array(signature)))}`
+  return send('/session/bind', { method: 'POST', headers: { 'Secure-Session-Response': proof } })
+}
+
+const segment = (object) => base64url(JSON.stringify(object))
+const base64url = (text) => btoa(text).replace(/\+/g, '-').replace(/\//g, '_').replace(/=+$/, '')
