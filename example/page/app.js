@@ -12,7 +12,8 @@ translate()
 
 const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
-const ownKey = settings.bind !== 'off' && !settings.cookies // with cookies the browser binds the session by itself
+// With cookies over https, browsers with DBSC bind the session by themselves.
+const ownKey = settings.bind !== 'off' && !(settings.cookies && location.protocol === 'https:')
 const client = createClient({ bind: ownKey, fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
 let storeForgot = false // whether the last rejected request said so
