@@ -1,11 +1,15 @@
 package redisstore
 
-import "time"
+import (
+	"time"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
+)
 
 // SetClock makes the store believe that the clock of Redis is ahead of the clock of this process.
 func (s *Store) SetClock(ahead time.Duration) {
 	now := time.Now()
-	s.clock.Store(&reading{micros: now.Add(ahead).UnixMicro(), arrived: now})
+	s.clock.Store(&deadline.Reading{Micros: now.Add(ahead).UnixMicro(), Arrived: now})
 }
 
 // SetPatience sets the time limit of calls whose context has no deadline, and returns the previous one.

@@ -87,7 +87,7 @@ func (s *Store) readSwapAndWait(replies []rueidis.RedisResult) (swapReply, error
 		return swapReply{}, err
 	}
 	if now, err := replies[2].AsIntSlice(); err == nil && len(now) == 2 {
-		r.clock.micros = now[0]*1_000_000 + now[1]
+		r.clock.Micros = now[0]*1_000_000 + now[1]
 	}
 	if r.verdict != swapMade {
 		return r, nil

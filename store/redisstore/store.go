@@ -95,10 +95,10 @@ type Store struct {
 	names    *names
 	replicas int // that must have a swap
 	patience time.Duration
-	slots    chan struct{}           // limits the calls in flight
-	waiting  chan struct{}           // limits the swaps in flight if they wait for replicas
-	recent   *recent                 // nil if MaxStaleness is 0
-	clock    atomic.Pointer[reading] // the latest reading of the clock of Redis, nil at first
+	slots    chan struct{}                    // limits the calls in flight
+	waiting  chan struct{}                    // limits the swaps in flight if they wait for replicas
+	recent   *recent                          // nil if MaxStaleness is 0
+	clock    atomic.Pointer[deadline.Reading] // the latest reading of the clock of Redis, nil at first
 	making   making
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/ginrefresh/ginrefresh/store/internal/deadline"
 	"github.com/ginrefresh/ginrefresh/store/internal/unixms"
 )
 
@@ -48,21 +49,21 @@ var errTooLate = fmt.Errorf("the swap reached Redis after its deadline and was n
 // A swapReply is the reply to swapScript.
 type swapReply struct {
 	verdict int64
-	clock   *reading
+	clock   *deadline.Reading
 }
 
 // swap runs swapScript in one round trip, and stores the reading in the reply. rueidis never repeats a command that
 // writes.
-func (s *Store) swap(ctx context.Context, name, old, new, expiry string, clock *reading) (swapReply, error) {
-	deadline, _ := ctx.Deadline()
-	limit := clock.limit(deadline, time.Now())
+func (s *Store) swap(ctx context.Context, name, old, new, expiry string, clock *deadline.Reading) (swapReply, error) {
+	end, _ := ctx.Deadline()
+	limit := clock.Limit(end, time.Now())
 	eval := func(b rueidis.Builder) rueidis.Completed {
 		return b.Eval().Script(swapScript).Numkeys(1).Key(name).Arg(old, new, expiry, strconv.FormatInt(limit, 10)).Build()
 	}
 	slots, run := s.slots, s.runSwap
 	if s.replicas > 0 && limit > 0 { // without a limit the swap is only asked for the clock
 		slots, run = s.waiting, func(ctx context.Context, eval swapCommand) (swapReply, error) {
-			return s.runSwapAndWait(ctx, eval, deadline)
+			return s.runSwapAndWait(ctx, eval, end)
 		}
 	}
 	r, err := await(ctx, slots, func(ctx context.Context) (swapReply, error) { return run(ctx, eval) })
@@ -88,7 +89,7 @@ func readSwap(reply rueidis.RedisResult) (swapReply, error) {
 	if err != nil {
 		return swapReply{}, err
 	}
-	return swapReply{numbers[0], &reading{micros: numbers[1], arrived: time.Now()}}, nil
+	return swapReply{numbers[0], &deadline.Reading{Micros: numbers[1], Arrived: time.Now()}}, nil
 }
 
 // milliseconds returns expires in Unix milliseconds, or "0" if it has passed.
