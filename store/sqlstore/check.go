@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// Check returns an error that lists everything with which the server would lose revocations or make swaps fail: commits that
-// are not synced to disk, the isolation level SERIALIZABLE, a table that is missing, not durable or of other types, the role
-// of a replica, and a since (R20) that is far in the future. In MySQL it also reports a lack of autocommit, InnoDB or strict
-// mode, and a binary log of statements. Call it when the process starts, and from a health check if you like. Do not serve
-// requests until the settings are corrected.
+// Check returns an error that lists everything with which the server would lose revocations or make swaps fail:
+// commits that are not synced to disk, the isolation level SERIALIZABLE, a table that is missing, not durable or of
+// other types, the role of a replica, and a since (R20) that is far in the future. In MySQL it also reports a lack of
+// autocommit, InnoDB or strict mode, and a binary log of statements. Call it when the process starts, and from a
+// health check if you like. Do not serve requests until the settings are corrected.
 //
-// Check sees the settings of one connection. An error of nil does not mean that the database cannot lose any revocation:
-// see the package documentation about failovers.
+// Check sees the settings of one connection. An error of nil does not mean that the database cannot lose any
+// revocation: see the package documentation about failovers.
 func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
@@ -41,7 +41,8 @@ func (s *Store) Check(ctx context.Context) error {
 	return errors.Join(wrong...)
 }
 
-// maxAhead is how far in the future the since record may be: the second by which it is made ahead, and clocks that differ.
+// maxAhead is how far in the future the since record may be: the second by which it is made ahead, and clocks that
+// differ.
 const maxAhead = 30 * time.Second
 
 var checks = map[Dialect]func(context.Context, *sql.DB, string) ([]string, error){

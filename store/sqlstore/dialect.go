@@ -23,8 +23,8 @@ type grammar struct {
 	// create creates the table %s, unless it exists.
 	create string
 
-	// micros is the clock of the server in Unix microseconds. The server reads it when it evaluates the expression, after
-	// the statement has waited for a lock, and not when the statement or its transaction began.
+	// micros is the clock of the server in Unix microseconds. The server reads it when it evaluates the expression,
+	// after the statement has waited for a lock, and not when the statement or its transaction began.
 	micros string
 
 	// tick is the resolution of micros in microseconds, if it is coarser than that.
@@ -44,9 +44,9 @@ type grammar struct {
 	numbered bool
 }
 
-// All columns hold bytes or integers: a text column would take two keys for the same one if they differ only in case, in
-// accents or in trailing blanks, and would reject bytes that are no characters. There is no index on expires. Every swap
-// would have to update it, and only Sweep would use it.
+// All columns hold bytes or integers: a text column would take two keys for the same one if they differ only in case,
+// in accents or in trailing blanks, and would reject bytes that are no characters. There is no index on expires.
+// Every swap would have to update it, and only Sweep would use it.
 var grammars = map[Dialect]grammar{
 	PostgreSQL: {
 		create: `CREATE TABLE IF NOT EXISTS %s (
@@ -57,8 +57,8 @@ var grammars = map[Dialect]grammar{
 		// now() would be the start of the transaction.
 		micros:   `CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)`,
 		readOnly: `CAST(pg_is_in_recovery() AS int)`,
-		// Without the lock, an UPDATE that has waited for a transaction that was rolled back does not evaluate its condition
-		// again, and so does not notice that the limit has passed meanwhile.
+		// Without the lock, an UPDATE that has waited for a transaction that was rolled back does not evaluate its
+		// condition again, and so does not notice that the limit has passed meanwhile.
 		id: `(SELECT id FROM %[1]s WHERE id = ? FOR UPDATE)`,
 		insert: `INSERT INTO %[1]s (id, value, expires)
 SELECT CAST(? AS bytea), CAST(? AS bytea), CAST(? AS bigint) WHERE %[2]s
@@ -71,14 +71,16 @@ ON CONFLICT (id) DO NOTHING`,
 	value   BLOB          NOT NULL,
 	expires BIGINT        NOT NULL
 ) ENGINE = InnoDB`,
-		// UTC_TIMESTAMP and NOW are the start of the statement. SYSDATE is the present, but in the time zone of the session:
-		// in autumn an hour occurs twice, so it cannot be converted to UTC. Its distance from NOW can be added.
+		// UTC_TIMESTAMP and NOW are the start of the statement. SYSDATE is the present, but in the time zone of the
+		// session: in autumn an hour occurs twice, so it cannot be converted to UTC. Its distance from NOW can be
+		// added.
 		micros: `(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) + TIMESTAMPDIFF(MICROSECOND, NOW(6), SYSDATE(6)))`,
 		// innodb_read_only is set on the replicas of some clouds, where read_only is not.
 		id:       `?`,
 		readOnly: `CASE WHEN @@global.read_only IN ('0', 'OFF') AND @@global.innodb_read_only IN ('0', 'OFF') THEN 0 ELSE 1 END`,
-		// IGNORE ignores an existing row. It would also shorten a value that is too long for its column, but no value is.
-		// ON DUPLICATE KEY UPDATE is no alternative: with CLIENT_FOUND_ROWS it counts an unchanged row like an inserted one.
+		// IGNORE ignores an existing row. It would also shorten a value that is too long for its column, but no value
+		// is. ON DUPLICATE KEY UPDATE is no alternative: with CLIENT_FOUND_ROWS it counts an unchanged row like an
+		// inserted one.
 		insert: `INSERT IGNORE INTO %[1]s (id, value, expires)
 SELECT CAST(? AS BINARY), CAST(? AS BINARY), CAST(? AS SIGNED) FROM DUAL WHERE %[2]s`,
 	},
@@ -113,8 +115,9 @@ type statements struct {
 func (g grammar) statements(table string) statements {
 	live := "expires > " + g.micros + " / 1000"
 	inTime := g.micros + " < ?"
-	// MySQL counts a row as affected only if one of its columns changed (unless the connection has CLIENT_FOUND_ROWS, which
-	// the store cannot tell). A swap to the same value and expiry therefore lets the record live for a millisecond longer.
+	// MySQL counts a row as affected only if one of its columns changed (unless the connection has CLIENT_FOUND_ROWS,
+	// which the store cannot tell). A swap to the same value and expiry therefore lets the record live for a
+	// millisecond longer.
 	replace := "UPDATE " + table + " SET expires = CASE WHEN expires = ? THEN expires + 1 ELSE ? END, value = ?" +
 		" WHERE id = " + strings.ReplaceAll(g.id, "%[1]s", table) + " AND " + inTime
 	return statements{
@@ -169,8 +172,8 @@ func rolledBack(err error) bool {
 	return number == 1213 || number == 1020 // ER_LOCK_DEADLOCK, and ER_CHECKREAD of MariaDB with innodb_snapshot_isolation
 }
 
-// mysqlNumber returns the number of an error of github.com/go-sql-driver/mysql, or 0. The number is a field of its error
-// type and no method returns it.
+// mysqlNumber returns the number of an error of github.com/go-sql-driver/mysql, or 0. The number is a field of its
+// error type and no method returns it.
 func mysqlNumber(err error) uint64 {
 	for ; err != nil; err = errors.Unwrap(err) {
 		value := reflect.Indirect(reflect.ValueOf(err))

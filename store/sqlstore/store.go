@@ -10,8 +10,8 @@
 //	if err := s.CreateTable(ctx); err != nil { … }
 //	if err := s.Check(ctx); err != nil { … } // would this server lose revocations?
 //
-// Each Get is one SELECT and each swap is one statement that changes one row, so the isolation levels READ COMMITTED and
-// REPEATABLE READ give the same results. Call [Store.Sweep] every hour to delete the expired records.
+// Each Get is one SELECT and each swap is one statement that changes one row, so the isolation levels READ COMMITTED
+// and REPEATABLE READ give the same results. Call [Store.Sweep] every hour to delete the expired records.
 //
 // Pool. By default a DB keeps two idle connections and opens any number of others. Set both limits to the same number,
 // db.SetMaxOpenConns(n) and db.SetMaxIdleConns(n), or the server has to accept a new connection for most requests.
@@ -19,18 +19,18 @@
 // Keys. The table has the SHA-256 of each key, as bytes. A key can have any length and any bytes, and no collation can
 // take two keys for the same one.
 //
-// Durability. If the database loses a record, the revoked token is accepted again. [Store.Check] reports the settings that
-// lose answered swaps in a crash. A failover to an asynchronous replica loses the swaps that it had not received. If the
-// table is emptied, dropped or restored empty, the record that says since when it is complete is lost as well, and every
-// older session is rejected (R20). MariaDB without a binary log shows a swap to readers shortly before it is on disk, so a
-// crash can take back a swap that was read, but not one that was answered.
+// Durability. If the database loses a record, the revoked token is accepted again. [Store.Check] reports the settings
+// that lose answered swaps in a crash. A failover to an asynchronous replica loses the swaps that it had not
+// received. If the table is emptied, dropped or restored empty, the record that says since when it is complete is
+// lost as well, and every older session is rejected (R20). MariaDB without a binary log shows a swap to readers
+// shortly before it is on disk, so a crash can take back a swap that was read, but not one that was answered.
 //
-// Clocks. The database expires records by its own clock, so the clocks of the database and of its clients should agree to
-// the second. A swap takes effect before its deadline or never, even if these clocks disagree, with three exceptions.
-// First, a server that takes over from another should agree with it to the second: the first swap sent to it may take
-// effect late by as much as its clock is behind. Second, the clock of the server must go on while it is stopped. Third, the
-// server reads its clock before it commits, so a commit that hangs takes effect late. The same goes for the first swap of a
-// key that waited for another insertion of that key, if the other one was rolled back.
+// Clocks. The database expires records by its own clock, so the clocks of the database and of its clients should
+// agree to the second. A swap takes effect before its deadline or never, even if these clocks disagree, with three
+// exceptions. First, a server that takes over from another should agree with it to the second: the first swap sent to
+// it may take effect late by as much as its clock is behind. Second, the clock of the server must go on while it is
+// stopped. Third, the server reads its clock before it commits, so a commit that hangs takes effect late. The same
+// goes for the first swap of a key that waited for another insertion of that key, if the other one was rolled back.
 package sqlstore
 
 import (
@@ -76,8 +76,9 @@ var tableName = regexp.MustCompile(`^([a-z_][a-z0-9_]{0,62}\.)?[a-z_][a-z0-9_]{0
 type Options struct {
 	_ [0]func() // no unkeyed literals
 
-	// Table is the name of the table, with an optional schema: "auth.blacklist". It consists of lower-case letters, digits
-	// and underscores. The default is "ginrefresh_blacklist". Two applications in one database need two tables.
+	// Table is the name of the table, with an optional schema: "auth.blacklist". It consists of lower-case letters,
+	// digits and underscores. The default is "ginrefresh_blacklist". Two applications in one database need two
+	// tables.
 	Table string
 }
 
@@ -88,8 +89,8 @@ type Store struct {
 	patience time.Duration
 }
 
-// New returns the blacklist in the table of opts. The caller must close db after the last use of the store. New does not
-// connect to the database: use [Store.CreateTable] to create the table, and [Store.Check] to test the server.
+// New returns the blacklist in the table of opts. The caller must close db after the last use of the store. New does
+// not connect to the database: use [Store.CreateTable] to create the table, and [Store.Check] to test the server.
 func New(db *sql.DB, dialect Dialect, opts Options) (*Store, error) {
 	var mistakes []error
 	if db == nil {
@@ -104,7 +105,8 @@ func New(db *sql.DB, dialect Dialect, opts Options) (*Store, error) {
 		name = defaultTable
 	}
 	if !tableName.MatchString(name) {
-		mistakes = append(mistakes, fmt.Errorf("sqlstore: Table %.100q is no name of lower-case letters, digits and underscores", name))
+		mistakes = append(mistakes,
+			fmt.Errorf("sqlstore: Table %.100q is no name of lower-case letters, digits and underscores", name))
 	}
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
@@ -126,7 +128,8 @@ func idOf(key string) string {
 // complete. It takes one round trip. It returns an error if the database does, if the server is read-only, or if the
 // database does not answer before the end of ctx. If ctx has no deadline, Get waits for five seconds at most.
 //
-// If the table does not say since when it is complete, because it was emptied, Get sets that to a second from now (R20).
+// If the table does not say since when it is complete, because it was emptied, Get sets that to a second from now
+// (R20).
 func (s *Store) Get(ctx context.Context, keys ...string) (values []string, since time.Time, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, time.Time{}, err
@@ -167,9 +170,9 @@ func (s *Store) look(ctx context.Context, ids []string) (found map[string]string
 	return nil, time.Time{}, errNoSince
 }
 
-// makeSince adds the since record if it is missing. The instant is a second ahead of both clocks, so that it follows the
-// birth of every session whose record was lost. The record is added within that second or not at all: until then, the
-// table may be emptied once more.
+// makeSince adds the since record if it is missing. The instant is a second ahead of both clocks, so that it follows
+// the birth of every session whose record was lost. The record is added within that second or not at all: until then,
+// the table may be emptied once more.
 func (s *Store) makeSince(ctx context.Context) error {
 	now, err := s.table.now(ctx)
 	if err != nil {
@@ -210,9 +213,9 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	return done, wrap(ctx, err)
 }
 
-// swap changes the record with one statement that contains the condition. If no row was changed, swap reads the record. If
-// its value is not old, the swap is lost. Otherwise the limit was wrong, because the server's clock was set, or the record
-// was replaced and restored in between, or an expired row was in the way. Then swap tries again.
+// swap changes the record with one statement that contains the condition. If no row was changed, swap reads the
+// record. If its value is not old, the swap is lost. Otherwise the limit was wrong, because the server's clock was
+// set, or the record was replaced and restored in between, or an expired row was in the way. Then swap tries again.
 func (s *Store) swap(ctx context.Context, id, old, new string, expires int64) (bool, error) {
 	for try := range attempts {
 		if limit := s.table.limit(ctx); limit > 0 {
@@ -270,9 +273,9 @@ func (s *Store) CreateTable(ctx context.Context) error {
 	return wrap(ctx, err)
 }
 
-// Sweep deletes the expired records and returns their number. It reads the whole table once, and deletes 200 records at
-// a time, so that no request waits for it. An expired record is never returned, so Sweep only frees space: call it every
-// hour. Several processes may call it at once. If it fails, the next call continues.
+// Sweep deletes the expired records and returns their number. It reads the whole table once, and deletes 200 records
+// at a time, so that no request waits for it. An expired record is never returned, so Sweep only frees space: call it
+// every hour. Several processes may call it at once. If it fails, the next call continues.
 func (s *Store) Sweep(ctx context.Context) (deleted int, err error) {
 	last := ""
 	for {
@@ -303,8 +306,8 @@ func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, s.patience)
 }
 
-// wrap adds the name of the package to err. If ctx has ended, the result also wraps the error of ctx, which the driver may
-// have replaced by one of its own.
+// wrap adds the name of the package to err. If ctx has ended, the result also wraps the error of ctx, which the
+// driver may have replaced by one of its own.
 func wrap(ctx context.Context, err error) error {
 	if err == nil {
 		return nil

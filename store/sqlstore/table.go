@@ -65,8 +65,8 @@ func (t *table) now(ctx context.Context) (micros int64, err error) {
 	return micros, nil
 }
 
-// limit returns the deadline of ctx in Unix microseconds by the clock of the server, or a negative number if there is no
-// usable reading of that clock.
+// limit returns the deadline of ctx in Unix microseconds by the clock of the server, or a negative number if there is
+// no usable reading of that clock.
 func (t *table) limit(ctx context.Context) int64 {
 	at, _ := ctx.Deadline()
 	return t.clock.Load().Limit(at, time.Now()) - t.tick
@@ -87,11 +87,12 @@ func (t *table) update(ctx context.Context, id, old, value string, expires, limi
 	return t.write(ctx, t.statements.update, expires, expires, []byte(value), []byte(id), limit, []byte(old))
 }
 
-// write runs a statement that changes one row or none, and reports whether it did. After an error that rolledBack does not
-// recognize the outcome is unknown.
+// write runs a statement that changes one row or none, and reports whether it did. After an error that rolledBack
+// does not recognize the outcome is unknown.
 //
-// It uses a Conn, because a DB runs a statement again if the driver returns driver.ErrBadConn. Some drivers do that even if
-// the server may have run the statement. The second run would find the value of the first one, and report a lost swap.
+// It uses a Conn, because a DB runs a statement again if the driver returns driver.ErrBadConn. Some drivers do that
+// even if the server may have run the statement. The second run would find the value of the first one, and report a
+// lost swap.
 func (t *table) write(ctx context.Context, statement string, args ...any) (bool, error) {
 	conn, err := t.db.Conn(ctx)
 	if err != nil {

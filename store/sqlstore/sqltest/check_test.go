@@ -143,8 +143,8 @@ func TestCheckMariaDB(t *testing.T) {
 	}
 }
 
-// TestReplicaMariaDB makes a server read-only, with more wrong settings. The tests write to it all the same, because the
-// server grants all rights to everybody.
+// TestReplicaMariaDB makes a server read-only, with more wrong settings. The tests write to it all the same, because
+// the server grants all rights to everybody.
 func TestReplicaMariaDB(t *testing.T) {
 	t.Parallel()
 	d := open(t, mariadb.startServer(t, "--innodb-flush-log-at-trx-commit=2", "--log-bin=binlog", "--binlog-format=STATEMENT"))

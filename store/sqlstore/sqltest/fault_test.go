@@ -14,8 +14,8 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/sqlstore"
 )
 
-// TestFrozenUnderLoad makes more calls to a frozen server than the pool has connections. Each of them must end in time, and
-// when the server is resumed, the store must work again.
+// TestFrozenUnderLoad makes more calls to a frozen server than the pool has connections. Each of them must end in
+// time, and when the server is resumed, the store must work again.
 func TestFrozenUnderLoad(t *testing.T) {
 	for _, d := range servers(t) {
 		t.Run(d.name, func(t *testing.T) {
@@ -97,8 +97,9 @@ func TestNoDeadline(t *testing.T) {
 	}
 }
 
-// TestDeadlock lets swaps of an absent key wait for an insertion that is rolled back. InnoDB gives each of them a lock that
-// excludes the others, and then ends all but one with a deadlock error. One swap must win, and no call may fail.
+// TestDeadlock lets swaps of an absent key wait for an insertion that is rolled back. InnoDB gives each of them a
+// lock that excludes the others, and then ends all but one with a deadlock error. One swap must win, and no call may
+// fail.
 func TestDeadlock(t *testing.T) {
 	d := open(t, mariadb.startServer(t))
 	s := d.store(t)

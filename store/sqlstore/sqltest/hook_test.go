@@ -76,8 +76,8 @@ var errNoCount = errors.New("not supported")
 
 func (noCount) RowsAffected() (int64, error) { return 0, errNoCount }
 
-// TestSwapIsNotRepeated loses the answer to a swap that was made. A second try would find the new value of the first one,
-// and report a lost swap. database/sql makes one if the driver returns driver.ErrBadConn.
+// TestSwapIsNotRepeated loses the answer to a swap that was made. A second try would find the new value of the first
+// one, and report a lost swap. database/sql makes one if the driver returns driver.ErrBadConn.
 func TestSwapIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	for _, want := range []error{

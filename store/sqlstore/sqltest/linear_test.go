@@ -173,9 +173,9 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
-// TestLinearizableThroughCrashes kills the server repeatedly. It must not lose an answered swap, and a swap whose answer was
-// lost must not be reported as lost. MariaDB needs a binary log: without one, it shows a swap to readers before it has
-// written it to disk, and the history is not linearizable.
+// TestLinearizableThroughCrashes kills the server repeatedly. It must not lose an answered swap, and a swap whose
+// answer was lost must not be reported as lost. MariaDB needs a binary log: without one, it shows a swap to readers
+// before it has written it to disk, and the history is not linearizable.
 func TestLinearizableThroughCrashes(t *testing.T) {
 	for _, d := range []database{
 		open(t, postgres.startServer(t)),
@@ -210,8 +210,8 @@ func TestLinearizableThroughCrashes(t *testing.T) {
 	}
 }
 
-// TestAnsweredSwapsSurvive kills the server during swaps. Afterwards each key must have the value of its last answered swap,
-// or of the swap after it, whose answer was lost.
+// TestAnsweredSwapsSurvive kills the server during swaps. Afterwards each key must have the value of its last
+// answered swap, or of the swap after it, whose answer was lost.
 func TestAnsweredSwapsSurvive(t *testing.T) {
 	for _, d := range servers(t) {
 		t.Run(d.name, func(t *testing.T) {

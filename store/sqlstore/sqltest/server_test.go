@@ -110,8 +110,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// startServer starts a server with further arguments. It is killed at the end of the test. If the server is not installed,
-// the test is skipped, or fails if the environment variable CI is set.
+// startServer starts a server with further arguments. It is killed at the end of the test. If the server is not
+// installed, the test is skipped, or fails if the environment variable CI is set.
 func (k *kind) startServer(t testing.TB, args ...string) *server {
 	t.Helper()
 	k.mu.Lock()

@@ -18,7 +18,8 @@ func (d database) exec(t testing.TB, statement string, args ...any) {
 	}
 }
 
-// R20: whatever empties the table moves since, so that every older session is rejected. All processes see the same since.
+// R20: whatever empties the table moves since, so that every older session is rejected. All processes see the same
+// since.
 func TestR20_EmptiedTable(t *testing.T) {
 	for _, d := range databases(t) {
 		t.Run(d.name, func(t *testing.T) {

@@ -129,8 +129,8 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// TestUnchanged makes swaps that change neither the value nor the expiry. MySQL does not count such a row as affected. The
-// expiry must not drift.
+// TestUnchanged makes swaps that change neither the value nor the expiry. MySQL does not count such a row as
+// affected. The expiry must not drift.
 func TestUnchanged(t *testing.T) {
 	for _, d := range databases(t) {
 		t.Run(d.name, func(t *testing.T) {
