@@ -1,6 +1,6 @@
 // The page: it shows the session, and its buttons send requests. For your own project, copy client.js alone.
 
-import { bindToOwnKey, isBound } from './bound.js'
+import { bindToAnotherKey, isBound } from './bound.js'
 import { createClient } from './client.js'
 import * as history from './history.js'
 import { currentLanguage, has, t, translate } from './i18n.js'
@@ -184,7 +184,7 @@ async function replay() {
 // stealCookies shows what the cookies of a bound session are worth without the key of the browser. The browser adds the
 // cookies to the request, so the thief has them.
 async function stealCookies() {
-  const response = await bindToOwnKey(loggedFetch)
+  const response = await bindToAnotherKey(loggedFetch)
   const { code } = await bodyOf(response)
   say(response.ok ? 'bad' : 'good', response.ok ? 'stolenBound' : 'stolenWorthless', { status: response.status, code })
 }

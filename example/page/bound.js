@@ -8,10 +8,10 @@ export async function isBound(settings) {
 }
 
 /**
- * Does what a thief of the cookies could try: makes a key of his own and binds the session to it. A script cannot refresh as
- * the browser does, because it can neither use the key of the browser nor send the header Sec-Secure-Session-Id.
+ * Does what a thief of the cookies could try: it binds the session to another key. A script cannot refresh as the browser
+ * does, because it can neither use the key of the browser nor send the header Sec-Secure-Session-Id.
  */
-export async function bindToOwnKey(send) {
+export async function bindToAnotherKey(send) {
   const { publicKey, privateKey } = await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
   const { kty, crv, x, y } = await crypto.subtle.exportKey('jwk', publicKey)
   const first = await bind(send, { kty, crv, x, y }, privateKey, '')
