@@ -28,6 +28,9 @@ const endedMark = "ended"
 // keyMark precedes the digest of a key. Neither base 36 nor base64url contains it.
 const keyMark = "~"
 
+// digestLength is the length of jose.ClientKey.Digest.
+const digestLength = 22
+
 // record is the blacklist's entry for a session. The zero record belongs to a session that was never refreshed.
 type record struct {
 	cutoff   int64 // the current token's instant; tokens issued before it were replaced
@@ -82,7 +85,10 @@ func decodeRecord(value string) (record, error) {
 		return record{cutoff: endOfTime, expires: expires}, nil
 	}
 	var r record
-	value, r.key, _ = strings.Cut(value, keyMark)
+	value, key, bound := strings.Cut(value, keyMark)
+	if r.key = key; bound && len(key) != digestLength {
+		return record{}, unavailable(errRecord)
+	}
 	fields := [...]*int64{&r.cutoff, &r.previous, &r.iat, &r.extended}
 	n, more := 0, true
 	for ; more && n < len(fields); n++ {
