@@ -59,6 +59,9 @@ func (s *Store) checkServers(ctx context.Context) (all report) {
 	primaries := 0
 	for address, node := range nodes {
 		r := s.inspect(ctx, node)
+		if s.feed != nil && !r.replica && len(r.wrong) == 0 {
+			s.feed.inspect(ctx, node, &r)
+		}
 		reports[address] = r
 		if !r.replica {
 			primaries++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 	"strings"
 )
 
@@ -59,4 +60,26 @@ func (n *names) sincePattern() string {
 // try returns a name in the shard for trying commands. It differs from the names of all keys, like that of since.
 func (n *names) try(shard int) string {
 	return n.tagged[shard] + ":try"
+}
+
+// common returns the beginning of all names.
+func (n *names) common() string {
+	first := n.tagged[0]
+	return first[:strings.IndexByte(first, '{')+1]
+}
+
+// parse returns the shard and the key of a name, "" if it is the name of the shard's since. It reports whether the name is
+// one of ours.
+func (n *names) parse(name string) (shard int, key string, ok bool) {
+	rest, ok1 := strings.CutPrefix(name, n.common())
+	tag, rest, ok2 := strings.Cut(rest, "}")
+	number, err := strconv.ParseUint(tag, 16, 16)
+	if !ok1 || !ok2 || err != nil || number >= shards {
+		return 0, "", false
+	}
+	if rest == ":since" {
+		return int(number), "", true
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(rest)
+	return int(number), string(decoded), err == nil && rest != ""
 }

@@ -66,14 +66,17 @@ type Options struct {
 	// prefixes. A prefix must not contain braces, because Redis would take them for the hash tag.
 	Prefix string
 
-	// MaxStaleness is how long this process may reuse an answer of Redis, counted from before the question was sent.
-	// The default, 0, asks Redis at every Get, so that a logout takes effect everywhere at once.
+	// MaxStaleness lets the guards check tokens in the memory of this process, which saves the round trip of most checks. A
+	// token that was revoked through another process is then accepted by this one for MaxStaleness at most, even if Redis
+	// does not answer. The default, 0, asks Redis for every check.
 	//
-	// With a MaxStaleness of one second, a token that was revoked through another process may be accepted by this one
-	// for up to a second, also if Redis does not answer. Revocations through this process still take effect in it at
-	// once. A login here within a second after another process has logged the user out everywhere may be revoked, too.
+	// The store keeps the answers of Redis and lets Redis report each change, so a revocation usually takes effect within
+	// milliseconds. MaxStaleness limits the delay if the connection or Redis fails. It also limits the age of the answers
+	// where Redis cannot report changes; [Store.Check] tells. Revocations through this process take effect in it at once.
+	// Logins, refreshes and logouts always ask Redis.
 	//
-	// It saves the round trip of most checks and takes up to 30 MB.
+	// The store then has a goroutine, a connection to each primary, and up to 45 MB of answers. Call [Store.Close] before
+	// you close the client.
 	MaxStaleness time.Duration
 
 	// Replicas is how many replicas must have a swap before CompareAndSwap returns true. The default, 0, waits for none, so
@@ -98,6 +101,7 @@ type Store struct {
 	slots    chan struct{}                    // limits the calls in flight
 	waiting  chan struct{}                    // limits the swaps in flight if they wait for replicas
 	recent   *recent                          // nil if MaxStaleness is 0
+	feed     *feed                            // nil if MaxStaleness is 0
 	clock    atomic.Pointer[deadline.Reading] // the latest reading of the clock of Redis, nil at first
 	making   making
 }
@@ -133,6 +137,7 @@ func New(client rueidis.Client, opts Options) (*Store, error) {
 	}
 	if opts.MaxStaleness > 0 {
 		s.recent = newRecent(opts.MaxStaleness)
+		s.feed = startFeed(client, names, s.recent, s.patience)
 	}
 	return s, nil
 }
@@ -141,8 +146,8 @@ func New(client rueidis.Client, opts Options) (*Store, error) {
 // blacklist has forgotten nothing about them (R20). The instant is a record in Redis that is lost together with the
 // blacklist. If it is missing, Get makes it anew, a second ahead of the clock. Without keys Get returns the zero time.
 //
-// Get takes one round trip, or none if all keys have been read within MaxStaleness. It returns an error if Redis does, or if
-// Redis does not answer before the end of ctx. If ctx has no deadline, Get waits for five seconds at most.
+// Get always asks Redis, in one round trip. It returns an error if Redis does, or if Redis does not answer before the end of
+// ctx. If ctx has no deadline, Get waits for five seconds at most.
 //
 // Only a primary answers. Get uses GETEX, which Redis counts as a write, so a server that accepts no writes refuses it: a
 // replica, even if the SendToReplicas of the client selects it, or a primary that has lost too many replicas or cannot
@@ -151,31 +156,29 @@ func (s *Store) Get(ctx context.Context, keys ...string) ([]string, time.Time, e
 	if err := ctx.Err(); err != nil {
 		return nil, time.Time{}, err
 	}
-	values := make([]string, len(keys))
-	missing, since := s.lookUp(keys, values)
-	if len(missing) == 0 {
-		return values, since, nil
+	if len(keys) == 0 {
+		return []string{}, time.Time{}, nil
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	unknown := make([]string, len(missing))
-	for i, k := range missing {
-		unknown[i] = keys[k]
-	}
 	asked := time.Now()
-	answers, err := s.read(ctx, unknown)
+	answers, err := s.read(ctx, keys)
 	for tries := 1; err != nil && tries < attempts && unanswered(ctx, err, tries); tries++ {
 		asked = time.Now()
-		answers, err = s.read(ctx, unknown)
+		answers, err = s.read(ctx, keys)
 	}
 	if err != nil {
 		return nil, time.Time{}, wrap(ctx, err)
 	}
-	for i, k := range missing {
-		values[k] = answers[i].value
-		since = later(since, answers[i].since)
+	values := make([]string, len(keys))
+	var since time.Time
+	for i, a := range answers {
+		values[i] = a.value
+		if a.since.After(since) {
+			since = a.since
+		}
 		if s.recent != nil {
-			s.recent.learn(keys[k], answers[i], asked)
+			s.recent.learn(keys[i], a, asked)
 		}
 	}
 	return values, since, nil
@@ -231,29 +234,6 @@ func await[T any](ctx context.Context, slots chan struct{}, f func(context.Conte
 	}
 }
 
-// lookUp sets the values that are known from recent answers, and returns the indexes of the others and the latest since of
-// the known ones.
-func (s *Store) lookUp(keys, values []string) (missing []int, since time.Time) {
-	now := time.Now()
-	for i, key := range keys {
-		if s.recent != nil {
-			if a, ok := s.recent.get(key, now); ok {
-				values[i], since = a.value, later(since, a.since)
-				continue
-			}
-		}
-		missing = append(missing, i)
-	}
-	return missing, since
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
 // CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and reports
 // whether it did. If expires is in the past, the key is absent afterwards. CompareAndSwap always asks Redis. It takes one
 // round trip, or two if this Store has made no swap in the last minute or the clock of Redis was set forward since.
@@ -272,15 +252,13 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	name := s.names.of(key)
-	asked := time.Now()
-	expiry := milliseconds(expires, asked)
+	expiry := milliseconds(expires, time.Now())
 	r, err := s.swap(ctx, name, old, new, expiry, s.clock.Load())
 	// A swap is tried again only after Redis has replied that it changed nothing. Otherwise the second try could find the
 	// new value of the first one and return false. If Redis replies "too late" before the deadline, the reading of its
 	// clock was missing or wrong. The reading in this reply is correct, even if other swaps have read the clocks of other
 	// servers meanwhile.
 	if err == nil && r.verdict == swapTooLate && deadline.Ended(ctx) == nil {
-		asked = time.Now()
 		r, err = s.swap(ctx, name, old, new, expiry, r.clock)
 	}
 	if err == nil && r.verdict == swapTooLate {
@@ -288,14 +266,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, key, old, new string, expire
 	}
 	done := r.verdict == swapMade
 	if s.recent != nil {
-		switch {
-		case err != nil, !done:
-			s.recent.forget(key) // so that the next Get of the caller reads the current value
-		case expiry == "0":
-			s.recent.swapped(key, "", asked)
-		default:
-			s.recent.swapped(key, new, asked)
-		}
+		s.recent.forget(key)
 	}
 	if err != nil {
 		return false, wrap(ctx, err)

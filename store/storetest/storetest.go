@@ -35,6 +35,11 @@ type peeker interface {
 	Peek(key string) string
 }
 
+// recentPeeker is middleware.RecentPeeker.
+type recentPeeker interface {
+	PeekRecent(key string) (value string, since time.Time, known bool)
+}
+
 // changer is the contract between the stores of this module and package middleware, which is not public. See
 // store.Memory.Changes.
 type changer interface {
