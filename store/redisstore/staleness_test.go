@@ -235,9 +235,9 @@ func TestOwnSwapsAreSeen(t *testing.T) {
 		var settled atomic.Int64
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
-		for range 8 {
+		for g := range 8 {
 			wg.Go(func() {
-				for {
+				for i := 0; ; i++ {
 					select {
 					case <-stop:
 						return
@@ -251,6 +251,11 @@ func TestOwnSwapsAreSeen(t *testing.T) {
 					}
 					if n, _ := strconv.ParseInt(values[0], 10, 64); n < least {
 						t.Errorf("counter = %d, but the swap to %d was answered before", n, least)
+						return
+					}
+					// Leave some time to the swaps, and fill the shards.
+					if _, err := check(context.Background(), s, strconv.Itoa(g)+" "+strconv.Itoa(i)); err != nil {
+						t.Error(err)
 						return
 					}
 				}

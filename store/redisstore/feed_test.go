@@ -1,0 +1,337 @@
+//go:build unix
+
+package redisstore_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ginrefresh/ginrefresh/store/internal/redistest"
+	"github.com/ginrefresh/ginrefresh/store/redisstore"
+)
+
+// A stress writes through one store and reads through others, like a guard in another process. It checks that no read
+// returns a value that was overwritten by an answered write more than the maximum staleness before the read began.
+type stress struct {
+	t         *testing.T
+	staleness time.Duration
+	writes    *redisstore.Store
+	records   []*watchedRecord
+	writing   sync.RWMutex // locked to pause the writers
+
+	stop            chan struct{}
+	wg              sync.WaitGroup
+	reads, local    atomic.Int64
+	stalest, writer atomic.Int64 // stalest in nanoseconds; writer counts the answered writes
+}
+
+// A watchedRecord has the history of a record.
+type watchedRecord struct {
+	key    string
+	mu     sync.Mutex
+	values []watchedValue // the oldest first
+}
+
+type watchedValue struct {
+	value    string
+	answered time.Time // zero if the outcome of the write is unknown
+}
+
+// runStress starts a stress of records with the given keys. The caller harms the servers and then calls end.
+func runStress(t *testing.T, staleness time.Duration, writes *redisstore.Store, keys []string, readers ...*redisstore.Store) *stress {
+	s := &stress{t: t, staleness: staleness, writes: writes, stop: make(chan struct{})}
+	for _, key := range keys {
+		r := &watchedRecord{key: key, values: []watchedValue{{}}}
+		s.records = append(s.records, r)
+		s.wg.Go(func() { s.write(r) })
+	}
+	for _, reader := range readers {
+		for range 2 {
+			s.wg.Go(func() { s.read(reader) })
+		}
+	}
+	t.Cleanup(s.end)
+	return s
+}
+
+func (s *stress) end() {
+	s.t.Helper()
+	if s.ended() {
+		return
+	}
+	close(s.stop)
+	s.wg.Wait()
+	s.t.Logf("%d writes, %d reads, %d of them local, the stalest %v", s.writer.Load(), s.reads.Load(), s.local.Load(), time.Duration(s.stalest.Load()))
+	if s.local.Load() < s.reads.Load()/10 {
+		s.t.Error("too few reads were local for the test to be meaningful")
+	}
+}
+
+func (s *stress) ended() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// write counts up in a record.
+func (s *stress) write(r *watchedRecord) {
+	for n := 1; !s.ended(); n++ {
+		s.writing.RLock()
+		old, ok := s.current(r)
+		if ok {
+			r.mu.Lock()
+			r.values = append(r.values, watchedValue{value: strconv.Itoa(n)})
+			r.mu.Unlock()
+			done, err := s.writes.CompareAndSwap(briefly(500*time.Millisecond), r.key, old, strconv.Itoa(n), inAnHour())
+			if done && err == nil {
+				s.answered(r)
+				s.writer.Add(1)
+			}
+		}
+		s.writing.RUnlock()
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// briefly returns a context that ends after d.
+func briefly(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
+// current returns the value of the record. If the last write has failed, it asks.
+func (s *stress) current(r *watchedRecord) (string, bool) {
+	r.mu.Lock()
+	last := r.values[len(r.values)-1]
+	r.mu.Unlock()
+	if !last.answered.IsZero() {
+		return last.value, true
+	}
+	// A write of which the outcome is unknown may still take effect until its deadline, half a second after it was sent.
+	// Then the next swap is lost, and the value is asked for again.
+	values, _, err := s.writes.Get(briefly(500*time.Millisecond), r.key)
+	if err != nil {
+		return "", false
+	}
+	return values[0], true
+}
+
+// answered notes that the last write was answered.
+func (s *stress) answered(r *watchedRecord) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.values[len(r.values)-1].answered = time.Now()
+}
+
+// emptied notes that all records were lost just now. The writers must be paused.
+func (s *stress) emptied() {
+	for _, r := range s.records {
+		r.mu.Lock()
+		r.values = append(r.values, watchedValue{answered: time.Now()})
+		r.mu.Unlock()
+	}
+}
+
+func (s *stress) read(from *redisstore.Store) {
+	for i := 0; !s.ended(); i++ {
+		r := s.records[i%len(s.records)]
+		begin := time.Now()
+		value, _, known := from.PeekRecent(r.key)
+		if known {
+			s.local.Add(1)
+		} else {
+			values, _, err := from.Get(briefly(100*time.Millisecond), r.key)
+			if err != nil {
+				continue
+			}
+			value = values[0]
+		}
+		s.reads.Add(1)
+		stale := r.staleness(value, begin)
+		for old := s.stalest.Load(); int64(stale) > old && !s.stalest.CompareAndSwap(old, int64(stale)); old = s.stalest.Load() {
+		}
+		if stale > s.staleness && s.t.Failed() == false {
+			s.t.Errorf("%s = %q (local: %v), which was overwritten %v before the read, more than %v", r.key, value, known, stale, s.staleness)
+		}
+		if i%10 == 0 {
+			<-time.After(time.Millisecond) // leave some time to the others
+		}
+	}
+}
+
+// staleness returns how long before begin the value was overwritten, or a negative number.
+func (r *watchedRecord) staleness(value string, begin time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, v := range slices.Backward(r.values) {
+		if v.value != value {
+			continue
+		}
+		for _, later := range r.values[i+1:] {
+			if !later.answered.IsZero() {
+				return begin.Sub(later.answered)
+			}
+		}
+		break
+	}
+	return -1
+}
+
+func keys(n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = "key " + strconv.Itoa(i)
+	}
+	return keys
+}
+
+const stressStaleness = 300 * time.Millisecond
+
+// TestNoReadIsTooStale harms a server and the connections to it in many ways.
+func TestNoReadIsTooStale(t *testing.T) {
+	for name, harm := range map[string]func(*stress, *redistest.Server, *relay){
+		"nothing": func(*stress, *redistest.Server, *relay) { <-time.After(time.Second) },
+		"freezes": func(_ *stress, server *redistest.Server, _ *relay) {
+			for range 5 {
+				server.Freeze()
+				<-time.After(700 * time.Millisecond)
+				server.Thaw()
+				<-time.After(300 * time.Millisecond)
+			}
+		},
+		"kill": func(_ *stress, server *redistest.Server, _ *relay) {
+			server.Kill()
+			<-time.After(200 * time.Millisecond)
+			server.Restart()
+			<-time.After(time.Second)
+		},
+		"flush": func(s *stress, server *redistest.Server, _ *relay) {
+			s.writing.Lock()
+			server.Do("FLUSHALL")
+			s.emptied()
+			<-time.After(stressStaleness * 2)
+			s.writing.Unlock()
+		},
+		"replies held back": func(_ *stress, _ *redistest.Server, r *relay) {
+			for range 3 {
+				r.hold(false, true)
+				<-time.After(800 * time.Millisecond)
+				r.hold(false, false)
+				<-time.After(300 * time.Millisecond)
+			}
+		},
+		"requests held back": func(_ *stress, _ *redistest.Server, r *relay) {
+			r.hold(true, false)
+			<-time.After(800 * time.Millisecond)
+			r.hold(false, false)
+			<-time.After(300 * time.Millisecond)
+		},
+		"replies held back and reset": func(_ *stress, _ *redistest.Server, r *relay) {
+			r.hold(false, true)
+			<-time.After(800 * time.Millisecond)
+			r.reset()
+			<-time.After(300 * time.Millisecond)
+			r.hold(false, false)
+			<-time.After(time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, "--appendonly", "yes")
+			r := newRelay(t, server.Addr())
+			writes := connect(t, server, redisstore.Options{})
+			reader := newStore(t, dial(t, nil, r.addr()), redisstore.Options{MaxStaleness: stressStaleness})
+			mustGet(t, writes, "key")
+			untilKept(t, reader, "key")
+			s := runStress(t, stressStaleness, writes, keys(20), reader)
+			<-time.After(300 * time.Millisecond)
+			harm(s, server, r)
+			<-time.After(300 * time.Millisecond)
+			s.end()
+			untilKept(t, reader, "key")
+		})
+	}
+}
+
+// TestNoReadIsTooStaleAfterFailover makes a replica the primary. The reader's connections to the former primary stay open.
+func TestNoReadIsTooStaleAfterFailover(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t, "--appendonly", "yes")
+	replica := redistest.Start(t, "--appendonly", "yes")
+	follow := func(s, of *redistest.Server) {
+		s.Do(append([]string{"REPLICAOF"}, strings.Split(of.Addr(), ":")...)...)
+	}
+	follow(replica, primary)
+	r, w := newRelay(t, primary.Addr()), newRelay(t, primary.Addr())
+	writes := newStore(t, dial(t, nil, w.addr()), redisstore.Options{})
+	reader := newStore(t, dial(t, nil, r.addr()), redisstore.Options{MaxStaleness: stressStaleness})
+	mustGet(t, writes, "key")
+	untilKept(t, reader, "key")
+	s := runStress(t, stressStaleness, writes, keys(20), reader)
+	<-time.After(300 * time.Millisecond)
+
+	s.writing.Lock()
+	untilReplicated(t, primary)
+	replica.Do("REPLICAOF", "NO", "ONE")
+	follow(primary, replica)
+	w.redirect(replica.Addr())
+	w.reset()
+	s.writing.Unlock()
+	<-time.After(time.Second) // the reader can only ask the former primary, which refuses
+	r.redirect(replica.Addr())
+	r.reset()
+	<-time.After(time.Second)
+
+	s.writing.Lock() // back again, and the primary dies
+	untilReplicated(t, replica)
+	primary.Do("REPLICAOF", "NO", "ONE")
+	r.redirect(primary.Addr())
+	w.redirect(primary.Addr())
+	replica.Kill()
+	s.writing.Unlock()
+	<-time.After(time.Second)
+	s.end()
+	untilKept(t, reader, "key")
+}
+
+// untilReplicated waits until a replica has everything that its primary has.
+func untilReplicated(t testing.TB, primary *redistest.Server) {
+	t.Helper()
+	conn, err := net.Dial("tcp", primary.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	buf := make([]byte, 64)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		// WAIT is about the writes of this connection.
+		if _, err := conn.Write([]byte("SET probe 1\r\nWAIT 1 500\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for strings.Count(text, "\r\n") < 2 {
+			n, err := conn.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += string(buf[:n])
+		}
+		if text == "+OK\r\n:1\r\n" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no replica after 20 s: %q", text)
+		}
+	}
+}
