@@ -23,3 +23,6 @@ const Shards = shards
 
 // ShardOf returns the shard of the key.
 var ShardOf = shardOf
+
+// Name returns the name of the key in Redis.
+func (s *Store) Name(key string) string { return s.names.of(key) }

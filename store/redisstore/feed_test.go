@@ -4,6 +4,7 @@ package redisstore_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -69,8 +70,13 @@ func (s *stress) end() {
 	close(s.stop)
 	s.wg.Wait()
 	s.t.Logf("%d writes, %d reads, %d of them local, the stalest %v", s.writer.Load(), s.reads.Load(), s.local.Load(), time.Duration(s.stalest.Load()))
+}
+
+// mustBeLocal checks that some of the reads were local: otherwise the test is meaningless.
+func (s *stress) mustBeLocal() {
+	s.t.Helper()
 	if s.local.Load() < s.reads.Load()/10 {
-		s.t.Error("too few reads were local for the test to be meaningful")
+		s.t.Error("too few reads were local")
 	}
 }
 
@@ -259,6 +265,7 @@ func TestNoReadIsTooStale(t *testing.T) {
 			harm(s, server, r)
 			<-time.After(300 * time.Millisecond)
 			s.end()
+			s.mustBeLocal()
 			untilKept(t, reader, "key")
 		})
 	}
@@ -302,6 +309,7 @@ func TestNoReadIsTooStaleAfterFailover(t *testing.T) {
 	s.writing.Unlock()
 	<-time.After(time.Second)
 	s.end()
+	s.mustBeLocal()
 	untilKept(t, reader, "key")
 }
 
@@ -332,6 +340,48 @@ func untilReplicated(t testing.TB, primary *redistest.Server) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("no replica after 20 s: %q", text)
+		}
+	}
+}
+
+// TestAnswerIsOvertaken delays an answer until a change that it lacks has been reported. It must not be kept.
+func TestAnswerIsOvertaken(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRelay(t, server.Addr())
+	there := connect(t, server, redisstore.Options{})
+	here := newStore(t, dial(t, nil, r.addr()), redisstore.Options{MaxStaleness: time.Hour})
+	for i := range 20 {
+		key := strconv.Itoa(i)
+		mustSwap(t, there, key, "", "old")
+		untilKept(t, here, "marker")
+		r.holdAnswers(true)
+		got := make(chan string)
+		go func() {
+			values, _, err := here.Get(within(t, 5*time.Second), key)
+			got <- fmt.Sprint(values, err)
+		}()
+		r.untilHeld()
+		mustSwap(t, there, key, "old", "new")
+		old := ""
+		if i > 0 {
+			old = strconv.Itoa(i - 1)
+		}
+		mustSwap(t, there, "marker", old, key)
+		for deadline := time.Now().Add(5 * time.Second); ; <-time.After(time.Millisecond) {
+			if _, _, known := here.PeekRecent("marker"); !known {
+				break // so the earlier change has been reported, too
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("a change is not reported")
+			}
+		}
+		r.holdAnswers(false)
+		if answer := <-got; answer != "[old] <nil>" {
+			t.Fatalf("the delayed answer is %s", answer)
+		}
+		if value, _, known := here.PeekRecent(key); known {
+			t.Fatalf("the delayed answer %q is kept, although the change to it was reported before", value)
 		}
 	}
 }

@@ -19,8 +19,10 @@ type relay struct {
 	changed  *sync.Cond
 	server   string
 	conns    map[net.Conn]bool
-	requests bool // held back
-	replies  bool // held back
+	requests bool // of feeds, held back
+	replies  bool // of feeds, held back
+	answers  bool // the replies on all other connections, held back
+	held     int  // counts what was held back
 }
 
 func newRelay(t testing.TB, server string) *relay {
@@ -42,6 +44,7 @@ func newRelay(t testing.TB, server string) *relay {
 	t.Cleanup(func() {
 		listener.Close()
 		r.hold(false, false)
+		r.holdAnswers(false)
 		r.reset()
 		r.wg.Wait()
 	})
@@ -56,6 +59,23 @@ func (r *relay) hold(requests, replies bool) {
 	defer r.mu.Unlock()
 	r.requests, r.replies = requests, replies
 	r.changed.Broadcast()
+}
+
+// holdAnswers holds back the replies on all connections that are not those of feeds, or lets them go on.
+func (r *relay) holdAnswers(hold bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answers, r.held = hold, 0
+	r.changed.Broadcast()
+}
+
+// untilHeld waits until something was held back.
+func (r *relay) untilHeld() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.held == 0 {
+		r.changed.Wait()
+	}
 }
 
 // redirect connects further clients to another server. Open connections stay.
@@ -98,7 +118,11 @@ func (r *relay) serve(client net.Conn) {
 			}
 			r.mu.Lock()
 			feeds = feeds || held == &r.requests && bytes.Contains(buf[:n], []byte("TRACKING"))
-			for feeds && *held {
+			if feeds && *held || !feeds && held == &r.replies && r.answers {
+				r.held++
+				r.changed.Broadcast()
+			}
+			for feeds && *held || !feeds && held == &r.replies && r.answers {
 				r.changed.Wait()
 			}
 			r.mu.Unlock()
