@@ -181,7 +181,11 @@ func (f *feed) open(ctx context.Context, node rueidis.Client) (l *line, err erro
 	}
 	l = &line{conn: conn, beats: f.names.since(0)}
 	if f.client.Mode() == rueidis.ClientModeCluster {
-		if l.slots, err = slotsOf(conn.Do(ctx, conn.B().ClusterNodes().Build())); err != nil {
+		nodes, err := conn.Do(ctx, conn.B().ClusterNodes().Build()).ToString()
+		if err != nil {
+			return nil, fmt.Errorf("CLUSTER NODES: %w", err)
+		}
+		if l.slots, err = slotsOf(nodes); err != nil {
 			return nil, err
 		}
 		shard := slices.IndexFunc(f.slots(), l.serves)
@@ -223,8 +227,12 @@ func (l *line) beat(ctx context.Context) error {
 		return fmt.Errorf("GETEX: %w", err)
 	}
 	if l.slots != "" {
-		if slots, err := slotsOf(replies[1]); err != nil || slots != l.slots {
-			return errors.Join(errMoving, err)
+		nodes, err := replies[1].ToString()
+		if err != nil {
+			return fmt.Errorf("CLUSTER NODES: %w", err)
+		}
+		if slots, err := slotsOf(nodes); err != nil || slots != l.slots {
+			return errMoving
 		}
 	}
 	return nil
@@ -252,26 +260,20 @@ func (f *feed) changed(names []rueidis.RedisMessage) {
 // record that is made at the new one does not concern the old one.
 var errMoving = errors.New("slots are being moved")
 
-// slotsOf returns the slots of the server that replied to CLUSTER NODES, as in the reply. It returns an error if the server is
-// a replica, or is sending or receiving a slot.
-func slotsOf(reply rueidis.RedisResult) (string, error) {
-	nodes, err := reply.ToString()
-	if err != nil {
-		return "", fmt.Errorf("CLUSTER NODES: %w", err)
-	}
+// slotsOf returns the slots of the server that replied to CLUSTER NODES, as in the reply. It returns an error if the server has
+// none, like a replica, or is sending or receiving one.
+func slotsOf(nodes string) (string, error) {
 	for node := range strings.Lines(nodes) {
 		// id, address, flags, primary, ping, pong, epoch, state of the link, and the slots, such as 0-99 200 [300->-id]
 		fields := strings.Fields(node)
-		if len(fields) < 8 || !strings.Contains(fields[2], "myself") {
+		if len(fields) < 9 || !slices.Contains(strings.Split(fields[2], ","), "myself") {
 			continue
 		}
 		slots := strings.Join(fields[8:], " ")
 		if strings.Contains(slots, "[") {
 			return "", errMoving
 		}
-		if slots != "" {
-			return slots, nil
-		}
+		return slots, nil
 	}
 	return "", errors.New("the server has no slots")
 }

@@ -18,6 +18,56 @@ import (
 // the records do not exist before their slots begin to move, so they are made at the new node. The former node changes
 // nothing of them and does not report them.
 func TestNoReadIsTooStaleWhileSlotsMove(t *testing.T) {
+	c := newMovingCluster(t)
+	existing, absent := keys("existing", 10), keys("absent", 10)
+	all := append(existing, absent...)
+	c.makeSinces(all)
+	untilKept(t, c.reader, all...)
+	first := runStress(t, stressStaleness, c.writes, existing, c.reader)
+	<-time.After(300 * time.Millisecond)
+
+	untilKept(t, c.reader, absent...)
+	c.begin(all)
+	second := runStress(t, stressStaleness, c.writes, absent, c.reader)
+	<-time.After(1200 * time.Millisecond)
+	c.move(all)
+	<-time.After(500 * time.Millisecond)
+	first.end()
+	second.end()
+	untilKept(t, c.reader, all...) // the new node is known
+	third := runStress(t, stressStaleness, c.writes, keys("third", 1), c.reader)
+	<-time.After(300 * time.Millisecond)
+	third.end()
+	third.mustBeLocal()
+}
+
+// TestNoReadIsTooStaleAfterSlotsMoved moves slots so fast that no beat notices it.
+func TestNoReadIsTooStaleAfterSlotsMoved(t *testing.T) {
+	c := newMovingCluster(t)
+	absent := keys("absent", 10)
+	c.makeSinces(absent)
+	untilKept(t, c.reader, absent...)
+	for i, key := range absent {
+		c.begin(absent[i : i+1])
+		c.move(absent[i : i+1])
+		mustCheck(t, c.reader, key)
+	}
+	s := runStress(t, stressStaleness, c.writes, absent, c.reader)
+	<-time.After(1200 * time.Millisecond)
+	s.end()
+	untilKept(t, c.reader, absent...)
+}
+
+// A movingCluster moves slots from the first nodes to the last one.
+type movingCluster struct {
+	t              *testing.T
+	nodes          []rueidis.Client
+	client         rueidis.Client // of the whole cluster
+	writes, reader *redisstore.Store
+}
+
+// newMovingCluster starts three nodes with slots and one without.
+func newMovingCluster(t *testing.T) *movingCluster {
 	nodes, wait := redistest.StartCluster(t, 3)
 	joined := redistest.Start(t, "--cluster-enabled", "yes")
 	t.Parallel() // pauses until the other tests are done, and so leaves the cluster time to start
@@ -29,43 +79,21 @@ func TestNoReadIsTooStaleWhileSlotsMove(t *testing.T) {
 		c.nodes = append(c.nodes, dial(t, func(o *rueidis.ClientOption) { o.ForceSingleClient = true }, node.Addr()))
 	}
 	c.untilComplete()
-
-	writes := newStore(t, dial(t, nil, nodes[0].Addr()), redisstore.Options{})
-	client := dial(t, nil, nodes[0].Addr())
-	reader := newStore(t, client, redisstore.Options{MaxStaleness: stressStaleness})
-	existing, absent := keys(10), make([]string, 10)
-	for i := range absent {
-		absent[i] = "absent " + strconv.Itoa(i)
-	}
-	all := append(existing, absent...)
-	for _, key := range all {
-		command := client.B().Get().Key(reader.Name(key)).Build()
-		c.slots = append(c.slots, int(command.Slot()))
-		mustGet(t, writes, key) // makes the since
-	}
-	untilKept(t, reader, all...)
-	first := runStress(t, stressStaleness, writes, existing, reader)
-	<-time.After(300 * time.Millisecond)
-
-	untilKept(t, reader, absent...)
-	c.begin()
-	second := runStress(t, stressStaleness, writes, absent, reader)
-	<-time.After(1200 * time.Millisecond)
-	c.move()
-	<-time.After(500 * time.Millisecond)
-	first.end()
-	second.end()
-	untilKept(t, reader, all...)
-	third := runStress(t, stressStaleness, writes, []string{"third"}, reader)
-	<-time.After(300 * time.Millisecond)
-	third.end()
+	c.client = dial(t, nil, nodes[0].Addr())
+	c.writes = newStore(t, dial(t, nil, nodes[0].Addr()), redisstore.Options{})
+	c.reader = newStore(t, c.client, redisstore.Options{MaxStaleness: stressStaleness})
+	return c
 }
 
-// A movingCluster moves slots from the first nodes to the last one.
-type movingCluster struct {
-	t     *testing.T
-	nodes []rueidis.Client
-	slots []int
+func (c *movingCluster) makeSinces(keys []string) {
+	for _, key := range keys {
+		mustGet(c.t, c.writes, key)
+	}
+}
+
+func (c *movingCluster) slot(key string) int {
+	command := c.client.B().Get().Key(c.reader.Name(key)).Build()
+	return int(command.Slot())
 }
 
 func (c *movingCluster) do(node int, args ...string) rueidis.RedisResult {
@@ -114,25 +142,27 @@ func (c *movingCluster) from(slot int) int {
 	}
 }
 
-// begin makes the nodes move the slots.
-func (c *movingCluster) begin() {
+// begin makes the nodes move the slots of the keys.
+func (c *movingCluster) begin(keys []string) {
 	c.t.Helper()
 	to := len(c.nodes) - 1
-	for _, slot := range c.slots {
+	for _, key := range keys {
+		slot := c.slot(key)
 		c.do(to, "CLUSTER", "SETSLOT", strconv.Itoa(slot), "IMPORTING", c.id(c.from(slot)))
 		c.do(c.from(slot), "CLUSTER", "SETSLOT", strconv.Itoa(slot), "MIGRATING", c.id(to))
 	}
 }
 
 // move moves the records that are there, and ends the move of the slots.
-func (c *movingCluster) move() {
+func (c *movingCluster) move(keys []string) {
 	c.t.Helper()
 	to := len(c.nodes) - 1
 	config, err := c.do(to, "CONFIG", "GET", "port").AsStrMap()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	for _, slot := range c.slots {
+	for _, key := range keys {
+		slot := c.slot(key)
 		from := c.from(slot)
 		for {
 			names, err := c.do(from, "CLUSTER", "GETKEYSINSLOT", strconv.Itoa(slot), "100").AsStrSlice()

@@ -4,6 +4,7 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -13,6 +14,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
+	"go.uber.org/goleak"
 
 	"github.com/ginrefresh/ginrefresh/store/internal/redistest"
 	"github.com/ginrefresh/ginrefresh/store/redisstore"
@@ -194,10 +198,10 @@ func (r *watchedRecord) staleness(value string, begin time.Time) time.Duration {
 	return -1
 }
 
-func keys(n int) []string {
+func keys(name string, n int) []string {
 	keys := make([]string, n)
 	for i := range keys {
-		keys[i] = "key " + strconv.Itoa(i)
+		keys[i] = name + " " + strconv.Itoa(i)
 	}
 	return keys
 }
@@ -260,7 +264,7 @@ func TestNoReadIsTooStale(t *testing.T) {
 			reader := newStore(t, dial(t, nil, r.addr()), redisstore.Options{MaxStaleness: stressStaleness})
 			mustGet(t, writes, "key")
 			untilKept(t, reader, "key")
-			s := runStress(t, stressStaleness, writes, keys(20), reader)
+			s := runStress(t, stressStaleness, writes, keys("key", 20), reader)
 			<-time.After(300 * time.Millisecond)
 			harm(s, server, r)
 			<-time.After(300 * time.Millisecond)
@@ -285,7 +289,7 @@ func TestNoReadIsTooStaleAfterFailover(t *testing.T) {
 	reader := newStore(t, dial(t, nil, r.addr()), redisstore.Options{MaxStaleness: stressStaleness})
 	mustGet(t, writes, "key")
 	untilKept(t, reader, "key")
-	s := runStress(t, stressStaleness, writes, keys(20), reader)
+	s := runStress(t, stressStaleness, writes, keys("key", 20), reader)
 	<-time.After(300 * time.Millisecond)
 
 	s.writing.Lock()
@@ -383,5 +387,159 @@ func TestAnswerIsOvertaken(t *testing.T) {
 		if value, _, known := here.PeekRecent(key); known {
 			t.Fatalf("the delayed answer %q is kept, although the change to it was reported before", value)
 		}
+	}
+}
+
+// TestChangesAreReported changes a record in every way, through another process and behind the back of the store. Each of the
+// changes must be known soon, although an answer may be used for an hour.
+func TestChangesAreReported(t *testing.T) {
+	for name, client := range map[string]func(*rueidis.ClientOption){
+		"default":              nil,
+		"client-side cache":    func(o *rueidis.ClientOption) { o.DisableCache = false },
+		"DisableAutoPipelines": func(o *rueidis.ClientOption) { o.DisableAutoPipelining = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			here := newStore(t, dial(t, client, server.Addr()), redisstore.Options{MaxStaleness: time.Hour})
+			there := connect(t, server, redisstore.Options{})
+			record := here.Name("key")
+			for _, change := range []struct {
+				name string
+				make func()
+			}{
+				{"swap", func() { mustSwap(t, there, "key", "", "1") }},
+				{"expiry", func() { server.Do("SET", record, "2", "PX", "1") }},
+				{"delete", func() { server.Do("SET", record, "3"); mustGet(t, here, "key"); server.Do("DEL", record) }},
+				{"flush", func() { server.Do("FLUSHALL") }},
+				{"since", func() { server.Do("SET", record[:strings.Index(record, "}")+1]+":since", "1") }},
+				{"restart", func() { server.Kill(); server.Restart() }},
+			} {
+				server.Do("DEL", record)
+				untilKept(t, here, "key")
+				change.make()
+				untilForgotten(t, here, "key", change.name)
+			}
+		})
+	}
+}
+
+// untilForgotten waits until the answer for the key is not known any more.
+func untilForgotten(t testing.TB, s *redisstore.Store, key, change string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(time.Millisecond) {
+		if _, _, known := s.PeekRecent(key); !known {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: the answer for %q is still known after 10 s", change, key)
+		}
+	}
+}
+
+// TestClose closes stores whose feed works, is cut off, or never began.
+func TestClose(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	server := redistest.Start(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Addr()}, DisableCache: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(opts redisstore.Options) *redisstore.Store {
+		s, err := redisstore.New(client, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	closed := func(s *redisstore.Store) {
+		t.Helper()
+		for range 2 {
+			start := time.Now()
+			if err := s.Close(); err != nil || time.Since(start) > 5*time.Second {
+				t.Errorf("Close: %v after %v", err, time.Since(start))
+			}
+		}
+	}
+	closed(open(redisstore.Options{}))
+	closed(open(redisstore.Options{MaxStaleness: time.Second}))
+	s := open(redisstore.Options{MaxStaleness: time.Second})
+	untilKept(t, s, "key")
+	closed(s)
+	if got := mustCheck(t, s, "key"); got != "" {
+		t.Errorf("key = %q after Close", got)
+	}
+	s = open(redisstore.Options{MaxStaleness: time.Second})
+	untilKept(t, s, "key")
+	server.Freeze()
+	closed(s)
+	server.Thaw()
+	s = open(redisstore.Options{MaxStaleness: time.Second})
+	untilKept(t, s, "key")
+	server.Kill()
+	closed(s)
+	client.Close()
+	goleak.VerifyNone(t, ignore)
+}
+
+// TestClientIsClosedFirst closes the client before the store.
+func TestClientIsClosedFirst(t *testing.T) {
+	server := redistest.Start(t)
+	ignore := goleak.IgnoreCurrent()
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Addr()}, DisableCache: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := redisstore.New(client, redisstore.Options{MaxStaleness: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	untilKept(t, s, "key")
+	client.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	goleak.VerifyNone(t, ignore)
+}
+
+// TestLocalChecksNeed tests the permissions that the documentation names, and what Check says without them.
+func TestLocalChecksNeed(t *testing.T) {
+	const permissions = "+eval +getex +mget +set +del +time +info +config|get +client|tracking"
+	for _, test := range []struct {
+		name   string
+		acl    string
+		client func(*rueidis.ClientOption)
+		want   string // part of the error of Check
+	}{
+		{name: "documented permissions", acl: permissions},
+		{name: "no tracking", acl: strings.TrimSuffix(permissions, " +client|tracking"), want: "CLIENT TRACKING"},
+		{name: "RESP2", acl: permissions, client: func(o *rueidis.ClientOption) { o.AlwaysRESP2 = true }, want: "RESP3"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, "--appendonly", "yes")
+			server.Do(append([]string{"ACL", "SETUSER", "app", "on", ">secret", "~ginrefresh:*"}, strings.Fields(test.acl)...)...)
+			there := connect(t, server, redisstore.Options{})
+			here := newStore(t, dial(t, func(o *rueidis.ClientOption) {
+				o.Username, o.Password = "app", "secret"
+				if test.client != nil {
+					test.client(o)
+				}
+			}, server.Addr()), redisstore.Options{MaxStaleness: time.Second})
+			err := here.Check(within(t, 5*time.Second))
+			switch {
+			case test.want == "" && err != nil:
+				t.Errorf("Check: %v", err)
+			case test.want != "" && (!errors.Is(err, redisstore.ErrUnchecked) || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("Check: %v, want %q", err, test.want)
+			}
+			untilKept(t, here, "key")
+			mustSwap(t, there, "key", "", "1")
+			swapped := time.Now()
+			untilForgotten(t, here, "key", test.name)
+			if took := time.Since(swapped); test.want == "" && took > 900*time.Millisecond || test.want != "" && took > 2*time.Second {
+				t.Errorf("the change was known after %v", took)
+			}
+		})
 	}
 }
