@@ -530,7 +530,7 @@ func TestLocalChecksNeed(t *testing.T) {
 			switch {
 			case test.want == "" && err != nil:
 				t.Errorf("Check: %v", err)
-			case test.want != "" && (!errors.Is(err, redisstore.ErrUnchecked) || !strings.Contains(err.Error(), test.want)):
+			case test.want != "" && (!errors.Is(err, redisstore.ErrAdvice) || !strings.Contains(err.Error(), test.want)):
 				t.Errorf("Check: %v, want %q", err, test.want)
 			}
 			untilKept(t, here, "key")
@@ -541,5 +541,78 @@ func TestLocalChecksNeed(t *testing.T) {
 				t.Errorf("the change was known after %v", took)
 			}
 		})
+	}
+}
+
+// TestNoReadIsTooStaleInFleets lets Sentinel or a Cluster replace a primary that is killed or frozen. A frozen one is resumed
+// after that, and believes for a moment that it is still the primary.
+func TestNoReadIsTooStaleInFleets(t *testing.T) {
+	for _, mode := range []string{"Sentinel", "Cluster"} {
+		for _, freeze := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/freeze=%v", mode, freeze), func(t *testing.T) {
+				primary, connect := startFleet(t, mode)
+				writes := newStore(t, connect(), redisstore.Options{Replicas: 1})
+				reader := newStore(t, connect(), redisstore.Options{MaxStaleness: stressStaleness})
+				mustGet(t, writes, "key")
+				untilKept(t, reader, "key")
+				s := runStress(t, stressStaleness, writes, keys("key", 20), reader)
+				<-time.After(300 * time.Millisecond)
+				if freeze {
+					primary.Freeze()
+				} else {
+					primary.Kill()
+				}
+				s.untilWritten(t)
+				if freeze {
+					primary.Thaw()
+				}
+				<-time.After(1500 * time.Millisecond)
+				s.end()
+				s.mustBeLocal()
+				untilKept(t, reader, "key")
+			})
+		}
+	}
+}
+
+// startFleet starts servers that replace their primary if it fails, and waits until they can.
+func startFleet(t *testing.T, mode string) (primary *redistest.Server, connect func() rueidis.Client) {
+	if mode == "Cluster" {
+		nodes, wait := redistest.StartCluster(t, 3)
+		t.Parallel() // pauses until the other tests are done, and so leaves the cluster time to start
+		wait()
+		for i := range 4 {
+			redistest.StartClusterReplica(t, nodes[i%3])
+		}
+		return nodes[0], func() rueidis.Client { return dial(t, nil, nodes[1].Addr()) }
+	}
+	t.Parallel()
+	primary = redistest.Start(t)
+	for range 2 {
+		redistest.StartReplica(t, primary)
+	}
+	sentinel := redistest.StartSentinel(t, primary, 2)
+	return primary, func() rueidis.Client {
+		return dial(t, func(o *rueidis.ClientOption) { o.Sentinel.MasterSet = "primary" }, sentinel.Addr())
+	}
+}
+
+// untilWritten waits until every record was written after an interruption.
+func (s *stress) untilWritten(t *testing.T) {
+	t.Helper()
+	<-time.After(700 * time.Millisecond) // until the last write from before the interruption has failed
+	start := time.Now()
+	written := func(r *watchedRecord) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.values[len(r.values)-1].answered.After(start)
+	}
+	for _, r := range s.records {
+		for !written(r) {
+			if time.Since(start) > 30*time.Second {
+				t.Fatalf("%s was not written within 30 s", r.key)
+			}
+			<-time.After(time.Millisecond)
+		}
 	}
 }
