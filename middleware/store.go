@@ -43,3 +43,15 @@ type Peeker interface {
 	// fresh as Get.
 	Peek(key string) string
 }
+
+// RecentPeeker is a [Store] that keeps recent answers in this process's memory. The guards prefer PeekRecent to Get. If it does
+// not know both records of a token, or rejects a token that may have become good since, they use Get. Everything that writes
+// uses Get as well. Most applications don't need it.
+//
+// Embedding works as with [Peeker].
+type RecentPeeker interface {
+	// PeekRecent returns the value of key and its since, as Get would have returned them at some instant in the past. The
+	// store documents how long ago that may be. A swap through this store that was answered must be seen at once. known is
+	// false if there is no such answer. A value may still be known after it has expired. PeekRecent must not block.
+	PeekRecent(key string) (value string, since time.Time, known bool)
+}

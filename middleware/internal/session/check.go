@@ -104,6 +104,9 @@ func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived t
 	if punish {
 		ctx = context.WithoutCancel(ctx) // the client may hang up, but the session must end
 	}
+	if s, known := r.readRecent(t, arrived); known {
+		return s.err()
+	}
 	var a *stepStore
 	if r.peek == nil { // peeking needs no stepStore, so do not allocate one: every new token takes this path
 		a = r.stepStore(ctx)
@@ -120,6 +123,30 @@ func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived t
 		a = r.stepStore(ctx)
 	}
 	return r.reject(a, t, s.state)
+}
+
+// readRecent decides about a token by the recent answers of the store. It reports false if there are none, or if the token may
+// be good all the same because the record has changed since. A session that has ended and one that is older than the
+// blacklist remain so.
+func (r *Rules) readRecent(t *Token, arrived time.Time) (state, bool) {
+	if r.recent == nil || r.peek != nil {
+		return 0, false
+	}
+	session, since, known := r.recent(t.sessionKey)
+	if !known {
+		return 0, false
+	}
+	subject, subjectSince, known := r.recent(t.subjectKey)
+	if !known {
+		return 0, false
+	}
+	instant := max(sinceInstant(since), sinceInstant(subjectSince))
+	s, err := r.decide(t, [2]string{session, subject}, instant, arrived)
+	switch {
+	case err != nil, s.state == superseded, s.state == pastGrace, s.state == forgotten:
+		return 0, false
+	}
+	return s.state, true
 }
 
 // read asks the blacklist about a token whose request came in at arrived.

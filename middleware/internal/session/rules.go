@@ -43,10 +43,11 @@ type Config struct {
 // Rules applies the session rules. It is used by many goroutines at once.
 type Rules struct {
 	Config
-	peek    func(key string) string         // nil: the store has to be asked with Get
-	counter func(key string) *atomic.Uint64 // nil: the store has no change counters
-	since   int64                           // of a store that can be peeked (R20)
-	name    string                          // identifies this Auth in the cutoffs that it writes (R12)
+	peek    func(key string) string                                      // nil: the store has to be asked with Get
+	counter func(key string) *atomic.Uint64                              // nil: the store has no change counters
+	since   int64                                                        // of a store that can be peeked (R20)
+	recent  func(key string) (value string, since time.Time, known bool) // nil: the store keeps no recent answers
+	name    string                                                       // identifies this Auth in the cutoffs that it writes (R12)
 
 	// LastInstant is the latest instant that was reserved, apart from floors. Tests set it to act as a server whose clock is ahead.
 	LastInstant atomic.Int64
@@ -56,6 +57,7 @@ type Rules struct {
 func New(c Config) (*Rules, error) {
 	r := &Rules{Config: c, name: randomText(nameBytes)}
 	r.peek, r.counter = localReads(c.Store)
+	r.recent = recentReads(c.Store)
 	if r.peek != nil {
 		var err error
 		if _, r.since, err = r.stepStore(context.Background()).get(); err != nil {

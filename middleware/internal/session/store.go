@@ -30,14 +30,20 @@ type peeker interface {
 	Peek(key string) string
 }
 
-// changer is the contract with this module's stores in memory. counter returns the change counter for a key; several
-// keys may share one. It only goes up: by one before anybody can read a change, and by one when the change is complete.
+// changer is the contract with this module's stores that can be read from memory. counter, which may be nil, returns the
+// change counter for a key; several keys may share one. It only goes up: by one before anybody can read a change, and by one when the change is complete.
 // So it is odd during a change, and if it is even and has not moved, whatever was read since then still holds. The
 // expiry of a value need not be counted.
 //
-// self is the store itself. A struct that embeds the store inherits Peek and Changes, but may have a Get of its own.
+// self is the store itself. A struct that embeds the store inherits Peek, PeekRecent and Changes, but may have a Get of its
+// own.
 type changer interface {
 	Changes() (self any, counter func(key string) *atomic.Uint64)
+}
+
+// recentPeeker is a Store that keeps recent answers in this process's memory. Package middleware documents the contract.
+type recentPeeker interface {
+	PeekRecent(key string) (value string, since time.Time, known bool)
 }
 
 // localReads returns how to read the store without waiting: nil functions if it has to be asked with Get.
@@ -46,14 +52,34 @@ func localReads(store Store) (peek func(key string) string, counter func(key str
 	if !ok {
 		return nil, nil
 	}
-	if c, ok := store.(changer); ok {
-		self, counter := c.Changes()
-		if !reflect.ValueOf(store).Comparable() || self != any(store) {
-			return nil, nil
-		}
-		return p.Peek, counter
+	counter, own := counters(store)
+	if !own {
+		return nil, nil
 	}
-	return p.Peek, nil
+	return p.Peek, counter
+}
+
+// recentReads returns how to read the recent answers of the store, or nil if it keeps none.
+func recentReads(store Store) func(key string) (value string, since time.Time, known bool) {
+	p, ok := store.(recentPeeker)
+	if !ok {
+		return nil
+	}
+	if _, own := counters(store); !own {
+		return nil
+	}
+	return p.PeekRecent
+}
+
+// counters returns the change counters of the store, or nil if it has none. It reports whether the methods of the store are
+// its own, and not those of a store that it embeds.
+func counters(store Store) (counter func(key string) *atomic.Uint64, own bool) {
+	c, ok := store.(changer)
+	if !ok {
+		return nil, true
+	}
+	self, counter := c.Changes()
+	return counter, reflect.ValueOf(store).Comparable() && self == any(store)
 }
 
 // stepStore is the store as one step uses it. All its calls together take no longer than the timeout (R14). The time
