@@ -140,6 +140,9 @@ func TestCheckReplication(t *testing.T) {
 		t.Helper()
 		primary.Do("CONFIG", "SET", "min-replicas-to-write", write)
 		primary.Do("CONFIG", "SET", "min-replicas-max-lag", lag)
+		for write != "0" && lag != "0" && !strings.Contains(primary.Do("INFO", "replication"), "min_slaves_good_slaves:"+strconv.Itoa(replicas)) {
+			time.Sleep(50 * time.Millisecond) // Redis counts the good replicas once a second
+		}
 		name := strconv.Itoa(replicas) + " replicas, min-replicas-to-write " + write + ", min-replicas-max-lag " + lag
 		want.test(t, name, s)
 	}
