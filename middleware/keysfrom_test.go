@@ -142,7 +142,7 @@ func TestKeysFromBadAnswers(t *testing.T) {
 		"201":            {write(201, good), false, "201"},
 		"204":            {write(204, ""), false, "204"},
 		"same origin":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, false, "302"},
-		"another origin": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 308) }, false, "308"},
+		"another origin": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusPermanentRedirect) }, false, "308"},
 		"slow headers":   {func(w http.ResponseWriter, _ *http.Request) { stall(w) }, false, "deadline"},
 		"slow body": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, good[:20])
