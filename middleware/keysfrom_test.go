@@ -131,19 +131,21 @@ func TestKeysFromBadAnswers(t *testing.T) {
 		ok      bool
 		cause   string
 	}{
-		"good":           {write(200, good), true, ""},
-		"at the limit":   {write(200, padded(limit)), true, ""},
-		"above it":       {write(200, padded(limit+1)), false, "longer than"},
-		"HTML":           {write(200, "<!DOCTYPE html>"), false, "malformed"},
-		"empty":          {write(200, ""), false, "malformed"},
-		"no keys":        {write(200, `{"keys":[]}`), false, "no key"},
-		"404":            {write(404, good), false, "404"},
-		"500":            {write(500, good), false, "500"},
-		"201":            {write(201, good), false, "201"},
-		"204":            {write(204, ""), false, "204"},
-		"same origin":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, false, "302"},
-		"another origin": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusPermanentRedirect) }, false, "308"},
-		"slow headers":   {func(w http.ResponseWriter, _ *http.Request) { stall(w) }, false, "deadline"},
+		"good":         {write(200, good), true, ""},
+		"at the limit": {write(200, padded(limit)), true, ""},
+		"above it":     {write(200, padded(limit+1)), false, "longer than"},
+		"HTML":         {write(200, "<!DOCTYPE html>"), false, "malformed"},
+		"empty":        {write(200, ""), false, "malformed"},
+		"no keys":      {write(200, `{"keys":[]}`), false, "no key"},
+		"404":          {write(404, good), false, "404"},
+		"500":          {write(500, good), false, "500"},
+		"201":          {write(201, good), false, "201"},
+		"204":          {write(204, ""), false, "204"},
+		"same origin":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, false, "302"},
+		"another origin": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusPermanentRedirect)
+		}, false, "308"},
+		"slow headers": {func(w http.ResponseWriter, _ *http.Request) { stall(w) }, false, "deadline"},
 		"slow body": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, good[:20])
 			_ = http.NewResponseController(w).Flush()
