@@ -129,7 +129,18 @@ func (c combination) play(choose func(int) int) *world {
 func (w *world) probe() {
 	ctx := context.Background()
 	refreshes := func(s *server, t *token) (a answer) {
-		w.store.undoing(func() { a = fromTokens(s.Refresh(ctx, t.refresh)) })
+		for _, key := range keyNames {
+			var got answer
+			if w.offered || key == noKey {
+				w.store.undoing(func() { got = fromTokens(s.Refresh(ctx, t.refresh, proofs(key, t.refresh)...)) })
+			}
+			switch {
+			case key == t.session.key:
+				a = got
+			case t.session.key != noKey && got.code == "":
+				t.stolen = true
+			}
+		}
 		return a
 	}
 	w.restAt = time.Now()
@@ -209,6 +220,12 @@ func allPairs(pair bool) (all []combination) {
 	add(setup{cookies: true}, ops{signInAgain, signInWrong}, ops{signInAgain, signInWrong, refresh, verify, logout, logoutAll, change})
 	add(setup{limited: true}, ops{login, signIn, logoutOthers, changeOthers},
 		ops{login, signIn, logoutOthers, changeOthers, refresh, verify, logout, endSession, logoutAll})
+	if pair {
+		add(setup{offered: true}, ops{prove, proveOther}, ops{prove, proveOther, refresh, verify, logout, logoutAll})
+		add(setup{offered: true, bound: true}, ops{prove, proveOther}, ops{prove, proveOther, refresh, verify, logout, logoutAll, replaceKeys})
+		add(setup{offered: true, bound: true, refreshed: true}, ops{prove, proveOld}, ops{prove, proveOld, proveOther, refreshOld, logout})
+		add(setup{offered: true, bound: true, aged: true}, ops{proveOld, refreshOld}, ops{prove, verify, proveOld, logout})
+	}
 	if !pair {
 		add(setup{expired: true}, ops{auto}, ops{auto, refresh, verify, logout, logoutAll, replaceKeys})
 		add(setup{expired: true, refreshed: true}, ops{autoOld}, ops{autoOld, auto, refreshOld, logout})
@@ -246,7 +263,7 @@ func everything() (all []combination) {
 			for _, sameServer := range []bool{false, true} {
 				c.sameServer = sameServer
 				calm := c
-				calm.twice = !c.reload && !c.cookies && !c.aged && !c.limited
+				calm.twice = !c.reload && !c.cookies && !c.aged && !c.limited && !c.offered
 				all = append(all, calm)
 				for _, d := range disturbancesOf(c.setup) {
 					if c.logins() || sameServer && (d == forgetting || d == rollingBack) {
@@ -269,12 +286,13 @@ func everything() (all []combination) {
 func someOfIt() (all []combination) {
 	for _, pair := range []bool{false, true} {
 		for i, c := range allPairs(pair) {
-			if c.limited && slices.ContainsFunc(c.operations, func(o operation) bool { return o.password }) {
+			passwords := slices.ContainsFunc(c.operations, func(o operation) bool { return o.password })
+			if c.limited && (passwords || pair && c.logins()) {
 				continue
 			}
 			c.twice = c.peek
 			all = append(all, c)
-			if possible := disturbancesOf(c.setup); pair == (i%2 == 0) && !c.logins() {
+			if possible := disturbancesOf(c.setup); pair == (i%2 == 0) && !c.limited && !(c.cookies && passwords) {
 				c.disturbance, c.twice = possible[i/2%len(possible)], false
 				all = append(all, c)
 			}
@@ -301,8 +319,11 @@ func (c combination) logins() bool {
 // disturbancesOf returns the disturbances that are possible in the setup. A store in memory is not slow, ignores the
 // context, and forgets nothing while its process lives.
 func disturbancesOf(s setup) []disturbance {
-	if s.peek || s.limited {
+	switch {
+	case s.peek || s.limited:
 		return []disturbance{fault}
+	case s.offered: // each refresh takes a signature
+		return []disturbance{fault, hangUp, forgetting}
 	}
 	return []disturbance{fault, hangUp, slow, gracePasses, ttlPasses, forgetting, rollingBack}
 }

@@ -30,7 +30,8 @@ type operation struct {
 	password      bool // it is a login that checks a password
 	changes       bool // it changes the password
 	ends          scope
-	oneToken      bool // it exists only in one-token mode
+	key           keyName // with which the client proves the refresh
+	oneToken      bool    // it exists only in one-token mode
 	run           func(w *world, c *call, s *server) answer
 }
 
@@ -68,6 +69,9 @@ func (c *call) outcome() string {
 var (
 	refresh      = operation{name: "refresh", admits: true, renews: true, run: doRefresh}
 	refreshOld   = operation{name: "refresh of the previous token", old: true, admits: true, renews: true, run: doRefresh}
+	prove        = operation{name: "refresh with a proof", admits: true, renews: true, key: ownKey, run: doRefresh}
+	proveOld     = operation{name: "refresh of the previous token with a proof", old: true, admits: true, renews: true, key: ownKey, run: doRefresh}
+	proveOther   = operation{name: "refresh with another key", admits: true, renews: true, key: otherKey, run: doRefresh}
 	verify       = operation{name: "verify", admits: true, run: doVerify}
 	verifyOld    = operation{name: "verify of the previous token", old: true, admits: true, run: doVerify}
 	auto         = operation{name: "AutoRefresh", admits: true, renews: true, oneToken: true, run: doAuto("/auto")}
@@ -88,7 +92,7 @@ var (
 )
 
 func doRefresh(_ *world, c *call, s *server) answer {
-	return fromTokens(s.Refresh(c.ctx, c.presented.refresh))
+	return fromTokens(s.Refresh(c.ctx, c.presented.refresh, proofs(c.key, c.presented.refresh)...))
 }
 
 func doVerify(_ *world, c *call, s *server) answer {

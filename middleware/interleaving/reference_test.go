@@ -14,7 +14,8 @@ import (
 type session struct {
 	id     string
 	login  *call
-	oldKey bool // its tokens are signed with the key that SetKeys removes
+	oldKey bool    // its tokens are signed with the key that SetKeys removes
+	key    keyName // to which it is bound (R18)
 }
 
 // token is the result of a login or a refresh: two tokens in pair mode, otherwise one token that is both.
@@ -22,6 +23,7 @@ type token struct {
 	access, refresh string
 	id              string // jti of the access token
 	session         *session
+	bound           bool      // the refresh token contains a key
 	expires         time.Time // the access token's exp
 	madeAt          time.Time // when the swap that made it took effect; zero if a login issued it
 	madeIn          int       // the step of that swap, if it was in the schedule
@@ -32,6 +34,8 @@ type token struct {
 	refreshed [2]string
 	successor [2]string
 	later     string
+
+	stolen bool // at rest it was refreshed without the session's key
 }
 
 type history struct {
@@ -42,6 +46,7 @@ type history struct {
 	restAt    time.Time // when all calls had ended
 	limit     int       // of the subject's sessions; 0: none
 	listed    []string  // the subject's sessions at rest
+	keys      []boundTo // in the tokens
 
 	lostAt     int  // the step at which the store lost records, or 0
 	rolledBack bool // it lost only those of the schedule
@@ -64,10 +69,14 @@ func (h *history) know(a answer, login *call) *token {
 	i := slices.IndexFunc(h.sessions, func(s *session) bool { return s.id == c.Session })
 	if i < 0 {
 		i = len(h.sessions)
-		h.sessions = append(h.sessions, &session{c.Session, login, c.Key == "old"})
+		h.sessions = append(h.sessions, &session{id: c.Session, login: login, oldKey: c.Key == "old"})
 	}
 	t := &token{access: a.access, refresh: a.refresh, id: c.ID, session: h.sessions[i], expires: time.Unix(c.Expires, 0)}
 	h.tokens = append(h.tokens, t)
+	if key := keyOf(t.refresh); key != noKey {
+		h.keys = append(h.keys, boundTo{t.session, key})
+		t.session.key, t.bound = key, true
+	}
 	return t
 }
 
@@ -75,6 +84,11 @@ func (h *history) know(a answer, login *call) *token {
 func (h *history) conclude() {
 	for _, c := range h.calls {
 		c.got = h.know(c.answer, c)
+	}
+	for _, c := range h.calls {
+		if s := c.presented.session; c.renews && s.key == noKey && c.faulted && !c.wroteAt.IsZero() {
+			s.key = c.key // bound, but the answer was lost
+		}
 	}
 	calls := slices.Clone(h.calls)
 	slices.SortFunc(calls, func(a, b *call) int { return a.wroteAt.Compare(b.wroteAt) })
@@ -106,8 +120,10 @@ func (t *token) isYoung(now time.Time) bool {
 	return !t.madeAt.IsZero() && now.Sub(t.madeAt) <= grace
 }
 
-// reuses reports whether the call is a reuse of its token (R8).
-func (c *call) reuses() bool { return c.renews && (c.late() || c.answer.code == "token_reused") }
+// reuses reports whether the call is a reuse of its token (R8). A token with a key is never reused (R18).
+func (c *call) reuses() bool {
+	return c.renews && !c.presented.bound && (c.late() || c.answer.code == "token_reused")
+}
 
 // violations describes every violation, with its rule.
 func (h *history) violations() (found []string) {
@@ -118,6 +134,7 @@ func (h *history) violations() (found []string) {
 		h.witnessed(report)
 		return found
 	}
+	h.oneKey(report)
 	for _, t := range h.tokens {
 		h.oneSuccessor(t, report)
 	}
@@ -165,6 +182,27 @@ func (h *history) witnessed(report reporter) {
 			if t.verified[i] == "" && !covered || t.refreshed[i] == "" {
 				report("R21", "at rest server %d accepts a token of whose swap the store has no record", i)
 			}
+		}
+	}
+}
+
+// boundTo is a key that a token of a session contains.
+type boundTo struct {
+	session *session
+	key     keyName
+}
+
+// oneKey checks that all bound tokens of a session have the same key, and that nobody refreshes them without it (R18,
+// R19).
+func (h *history) oneKey(report reporter) {
+	for _, k := range h.keys {
+		if k.key != k.session.key && !h.mayForget(k.session) { // forgottenIsOver checks that they are all dead
+			report("R19", "the tokens of a session have two keys")
+		}
+	}
+	for _, t := range h.tokens {
+		if t.stolen {
+			report("R18", "at rest a token is refreshed without the session's key")
 		}
 	}
 }
@@ -355,6 +393,8 @@ func (h *history) fairAnswer(c *call, report reporter) {
 		rule, fair = "R3, R4", hasBegun(ended) || c.late() || h.outrun(c) || h.mayForget(c.presented.session) && c.answered >= h.lostAt
 	case "token_reused":
 		rule, fair = "R8", c.late()
+	case "proof_required":
+		rule, fair = "R18", c.key != c.presented.session.key || c.late() || h.outrun(c)
 	case "token_invalid":
 		rule, fair = "R1", hasBegun(func(e *call) bool { return e.ends == oldKey })
 	case "invalid_credentials":

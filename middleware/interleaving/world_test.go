@@ -37,6 +37,8 @@ type setup struct {
 	aged      bool // it was replaced longer ago than the grace period
 	reload    bool // Config.Reload is set
 	cookies   bool // Config.Cookie is set, and the session has cookies
+	offered   bool // sessions can be bound to a key
+	bound     bool // the session was bound to ownKey at its login
 	limited   bool // the subject can have two sessions, as many as there are
 	peek      bool // the store is a Peeker, and the current token is in the token cache
 	defect    defect
@@ -52,7 +54,7 @@ func (s setup) String() string {
 		text string
 	}{
 		{s.expired, "expired"}, {s.refreshed, "just refreshed"}, {s.aged, "refreshed before"},
-		{s.reload, "with Reload"}, {s.cookies, "cookies"}, {s.limited, "limited"}, {s.peek, "peeking"},
+		{s.reload, "with Reload"}, {s.cookies, "cookies"}, {s.limited, "limited"}, {s.offered, "Bind offered"}, {s.bound, "bound"}, {s.peek, "peeking"},
 	} {
 		if tag.set {
 			name += ", " + tag.text
@@ -113,6 +115,9 @@ func (w *world) newServer() *server {
 	if w.limited {
 		c.MaxSessions = 2
 	}
+	if w.offered {
+		c.Bind = middleware.BindOffered
+	}
 	if w.cookies {
 		c.Cookie = &middleware.Cookie{}
 	}
@@ -136,8 +141,12 @@ func key(id string) []middleware.Key {
 
 // begin starts the session, and another session of the same subject that no operation uses.
 func (w *world) begin() {
+	first := noKey
+	if w.bound {
+		first = ownKey
+	}
 	login := func() *token {
-		t, err := w.servers[0].Issue(context.Background(), middleware.Identity{Subject: subject})
+		t, err := w.servers[0].Issue(context.Background(), middleware.Identity{Subject: subject}, proofs(first, "")...)
 		return w.know(fromTokens(t, err), &call{})
 	}
 	if w.cookies {
@@ -151,7 +160,7 @@ func (w *world) begin() {
 	}
 	if w.refreshed || w.aged {
 		time.Sleep(time.Millisecond)
-		t, err := w.servers[0].Refresh(context.Background(), w.current.refresh)
+		t, err := w.servers[0].Refresh(context.Background(), w.current.refresh, proofs(first, w.current.refresh)...)
 		w.previous, w.current = w.current, w.know(fromTokens(t, err), nil)
 		w.previous.replacedAt, w.current.madeAt = time.Now(), time.Now()
 	}
@@ -254,6 +263,12 @@ type claims struct {
 	ID      string `json:"jti"`
 	Session string `json:"sid"`
 	Expires int64  `json:"exp"`
+
+	Confirmation struct {
+		Key struct {
+			X string `json:"x"`
+		} `json:"jwk"`
+	} `json:"cnf"`
 }
 
 func contents(text string) (c claims) {
