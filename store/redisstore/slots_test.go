@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"errors"
+	"hash/crc32"
 	"strings"
 	"testing"
 )
@@ -60,6 +61,15 @@ func TestNamesParse(t *testing.T) {
 	for _, other := range []string{"", "app:", "app:{", "app:{000}", "app:{400}a2V5", "app:{000a2V5", "app:{xyz}a2V5", "app:{000}:other", "app:{000}a b", "other:{000}a2V5"} {
 		if shard, key, ok := n.parse(other); ok {
 			t.Errorf("parse(%q) = %d, %q, want it to be none of ours", other, shard, key)
+		}
+	}
+}
+
+// TestShardOf compares with the standard CRC-32: the names of the records must never change.
+func TestShardOf(t *testing.T) {
+	for _, key := range []string{"", "key", "u:alice", strings.Repeat("\xff\x00", 100)} {
+		if got, want := shardOf(key), int(crc32.ChecksumIEEE([]byte(key))%1024); got != want {
+			t.Errorf("shardOf(%q) = %d, want %d", key, got, want)
 		}
 	}
 }
