@@ -22,6 +22,6 @@
 // theft and ends the session. So a client must keep the newest token that it received, and all its tabs must share it.
 //
 // With [Config].Pair a login returns an access token and a refresh token; then the refresh token is the one that is
-// replaced. With [Config].Cookie the tokens travel in cookies. R1 to R16 in these comments are the rules in
+// replaced. With [Config].Cookie the tokens travel in cookies. R1 to R21 in these comments are the rules in
 // docs/model.md.
 package middleware

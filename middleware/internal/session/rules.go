@@ -1,5 +1,5 @@
-// Package session implements the rules R2–R14, R20 and R21 of docs/model.md, the records that they keep in the blacklist, and the
-// claims (R1).
+// Package session implements the rules R2–R14 and R18–R21 of docs/model.md, the records that they keep in the blacklist,
+// and the claims (R1).
 //
 // [Rules] decides about tokens: [Rules.Login] starts a session, [Rules.Verify] checks a token for a request,
 // [Rules.BeginRefresh] replaces it, [Rules.Logout] and [Rules.RevokeSubject] end sessions. A verdict is an [*Error].
