@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,6 @@ type keyFetcher struct {
 	begun   time.Time     // when the last fetch began
 	failure error         // of the last fetch
 	flight  chan struct{} // closed when the fetch in progress ends; nil: none
-	timer   *time.Timer   // makes the verifier due
 }
 
 func newKeyFetcher(j *JWKS, a *Auth, timeout time.Duration) *keyFetcher {
@@ -86,7 +86,7 @@ func (f *keyFetcher) decode(text string) (*session.Token, error) {
 	v := f.auth.verifier.Load()
 	if v.due {
 		var err error
-		if v, err = f.renew(v, false); err != nil {
+		if v, err = f.renew(false); err != nil {
 			return nil, newError(CodeStoreUnavailable, err)
 		}
 	}
@@ -94,7 +94,7 @@ func (f *keyFetcher) decode(text string) (*session.Token, error) {
 	if err != jose.ErrUnknownKey {
 		return t, err
 	}
-	if v, err = f.renew(v, true); err != nil {
+	if v, err = f.renew(true); err != nil {
 		return nil, newError(CodeStoreUnavailable, err)
 	}
 	return f.auth.decodeWith(v, v.cache.Hash(text), text)
@@ -102,15 +102,14 @@ func (f *keyFetcher) decode(text string) (*session.Token, error) {
 
 // renew returns the verifier to use in place of one that is due, or that lacks the key of a token. It fetches the keys
 // unless that has just been tried. One request fetches. The others wait for it only if they cannot do without.
-func (f *keyFetcher) renew(old *verifier, unknownKey bool) (*verifier, error) {
+func (f *keyFetcher) renew(unknownKey bool) (*verifier, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now, pause := time.Now(), fetchPause
 	if !f.usable(now) {
 		pause = firstPause
 	}
-	switch current := f.auth.verifier.Load(); {
-	case current != old && !current.due: // another request has just renewed it
+	switch {
 	case f.flight == nil && now.Sub(f.begun) >= pause:
 		f.fetch(now)
 	case f.flight != nil && (unknownKey || !f.usable(now)):
@@ -150,10 +149,7 @@ func (f *keyFetcher) fetch(now time.Time) {
 // caller holds f.mu.
 func (f *keyFetcher) replace(keys *jose.KeySet) {
 	old, pause := f.auth.verifier.Load(), min(fetchPause, keysUsable-time.Since(f.fetched))
-	next := &verifier{keys: old.keys, cache: old.cache, parked: old.parked}
-	if old.due {
-		next.cache, next.parked = old.parked, nil
-	}
+	next := &verifier{keys: old.keys, cache: cmp.Or(old.cache, old.parked)}
 	if keys != nil {
 		f.fetched, pause = f.begun, keysFresh
 		if !keys.SamePublicKeys(old.keys) {
@@ -163,11 +159,8 @@ func (f *keyFetcher) replace(keys *jose.KeySet) {
 	if !f.usable(time.Now()) {
 		return // still due
 	}
-	if f.timer != nil {
-		f.timer.Stop()
-	}
 	f.auth.verifier.Store(next)
-	f.timer = time.AfterFunc(pause, func() {
+	time.AfterFunc(pause, func() {
 		f.auth.verifier.CompareAndSwap(next, &verifier{keys: next.keys, parked: next.cache, due: true})
 	})
 }

@@ -224,7 +224,7 @@ func TestKeysFromOutage(t *testing.T) {
 	})
 }
 
-// After an outage without any request, an old key is not used first: the fetch comes before the answer.
+// After a long time without a request, an old key is not used first: the fetch comes before the answer.
 func TestKeysFromLongPause(t *testing.T) {
 	inKeysFrom(t, func(t *testing.T, issuer, verifier *middleware.Auth, server *jwksServer) {
 		text := login(t, issuer)
@@ -237,6 +237,30 @@ func TestKeysFromLongPause(t *testing.T) {
 		verify(t, verifier, text)
 		pass(2 * time.Hour)
 		wantVerify(t, "the other server is down", verifier, text, middleware.CodeStoreUnavailable)
+	})
+}
+
+// The hour counts from the beginning of the fetch, and ends between two attempts as well.
+func TestKeysFromHour(t *testing.T) {
+	inKeysFrom(t, func(t *testing.T, issuer, verifier *middleware.Auth, server *jwksServer) {
+		text := login(t, issuer)
+		began := time.Now()
+		server.delay = 500 * time.Millisecond
+		for range 3 {
+			verify(t, verifier, text)
+		}
+		server.down.Store(true)
+		pass(time.Until(began.Add(time.Hour - 5*time.Second)))
+		verify(t, verifier, text)
+		server.wantFetches(t, "in all", 2)
+		pass(time.Until(began.Add(time.Hour - time.Nanosecond)))
+		hits, _ := verifier.CacheStats()
+		verify(t, verifier, text)
+		if now, _ := verifier.CacheStats(); now != hits+1 {
+			t.Error("the cache is not used after a failed fetch")
+		}
+		pass(time.Nanosecond)
+		wantVerify(t, "after an hour", verifier, text, middleware.CodeStoreUnavailable)
 	})
 }
 

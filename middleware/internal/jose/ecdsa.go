@@ -37,7 +37,7 @@ func (m deterministicECDSA) Sign(text string, key any) ([]byte, error) {
 func fixedWidth(der []byte, size int) ([]byte, error) {
 	var pair struct{ R, S *big.Int }
 	rest, err := asn1.Unmarshal(der, &pair)
-	if err != nil || len(rest) > 0 || pair.R.Sign() < 0 || pair.S.Sign() < 0 || max(pair.R.BitLen(), pair.S.BitLen()) > 8*size {
+	if err != nil || len(rest) > 0 || max(pair.R.BitLen(), pair.S.BitLen()) > 8*size {
 		return nil, errors.New("the signature is not in ASN.1")
 	}
 	signature := make([]byte, 2*size)
