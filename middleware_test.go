@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -56,7 +57,7 @@ func newApp(t *testing.T, ttl, refreshTTL, grace time.Duration) http.Handler {
 				Password string `json:"password" binding:"required"`
 			}
 			if err := c.ShouldBindJSON(&login); err != nil {
-				return middleware.Identity{}, middleware.ErrBadRequest
+				return middleware.Identity{}, fmt.Errorf("%w: %w", middleware.ErrBadRequest, err)
 			}
 			if password, known := passwords[login.Username]; !known || password != login.Password {
 				return middleware.Identity{}, middleware.ErrRefused

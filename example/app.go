@@ -126,7 +126,7 @@ type appClaims struct {
 func (u users) authenticate(c *gin.Context) (middleware.Identity, error) {
 	var login credentials
 	if err := c.ShouldBind(&login); err != nil {
-		return middleware.Identity{}, middleware.ErrBadRequest
+		return middleware.Identity{}, fmt.Errorf("%w: %w", middleware.ErrBadRequest, err)
 	}
 	role, ok := u.check(login.Username, login.Password)
 	if !ok {

@@ -17,7 +17,8 @@ var (
 	// must not continue (401 subject_refused).
 	ErrRefused = errors.New("middleware: refused")
 
-	// ErrBadRequest means that the login request cannot be parsed or lacks a field (400 bad_request).
+	// ErrBadRequest means that the login request cannot be parsed or lacks a field (400 bad_request). Wrap the cause as
+	// well, with fmt.Errorf("%w: %w", ErrBadRequest, err), for OnError and OnEvent. The client does not see it.
 	ErrBadRequest = errors.New("middleware: bad request")
 )
 

@@ -128,6 +128,54 @@ func TestAuthenticateAnswersItself(t *testing.T) {
 	}
 }
 
+// OnError learns why a login request cannot be read. Neither it nor the client sees the password.
+func TestBadLoginTellsItsCause(t *testing.T) {
+	t.Parallel()
+	var got atomic.Pointer[middleware.Error]
+	d := newServer(t, func(c *middleware.Config) {
+		c.OnError = func(c *gin.Context, err *middleware.Error) {
+			got.Store(err)
+			c.JSON(err.Status, gin.H{"said": err.Description})
+		}
+	}, authenticating(func(c *gin.Context) (middleware.Identity, error) {
+		var login struct {
+			User     string `json:"user" form:"user" binding:"required"`
+			Password string `json:"password" form:"password" binding:"required,min=30"`
+		}
+		if err := c.ShouldBind(&login); err != nil {
+			return middleware.Identity{}, fmt.Errorf("%w: %w", middleware.ErrBadRequest, err)
+		}
+		return middleware.Identity{Subject: login.User}, nil
+	}))
+	for name, row := range map[string]struct {
+		edit  edit
+		cause string
+	}{
+		"no user":     {jsonBody(`{"password":"hunter2-hunter2-hunter2-hunter2"}`), "'User'"},
+		"too short":   {jsonBody(`{"user":"admin","password":"hunter2"}`), "'min'"},
+		"form":        {body(form, "user=admin&password=hunter2"), "'min'"},
+		"a number":    {jsonBody(`{"user":"admin","password":772244}`), "number"},
+		"a list":      {jsonBody(`{"user":"admin","password":["hunter2"]}`), "array"},
+		"an object":   {jsonBody(`{"user":"admin","password":{"hunter2":1}}`), "object"},
+		"cut":         {jsonBody(`{"user":"admin","password":"hunter2`), "EOF"},
+		"not escaped": {jsonBody("{\"user\":\"admin\",\"password\":\"hunter2\n\"}"), "invalid character"},
+	} {
+		r := d.send("POST", "/login", row.edit)
+		err := got.Swap(nil)
+		if r.status != http.StatusBadRequest || err == nil || err.Code != middleware.CodeBadRequest || !errors.Is(err, middleware.ErrBadRequest) {
+			t.Errorf("%s: response %d %s, OnError gets %v", name, r.status, r.body, err)
+			continue
+		}
+		cause := strings.Join(errorTexts(err), " ")
+		if !strings.Contains(cause, row.cause) || strings.Contains(r.body, row.cause) {
+			t.Errorf("%s: the cause is %s, want %s, and the client sees %s", name, cause, row.cause, r.body)
+		}
+		if strings.Contains(cause+r.body, "hunter2") || strings.Contains(cause+r.body, "772244") {
+			t.Errorf("%s: the password is in %s or %s", name, cause, r.body)
+		}
+	}
+}
+
 // LoginHandler limits the body that Authenticate can read.
 func TestLoginBodyIsBounded(t *testing.T) {
 	t.Parallel()

@@ -64,6 +64,9 @@ func (a *Auth) PresentedToken(c *gin.Context) string {
 	return p.text
 }
 
+// errNoRefreshToken tells a developer whose body names the token differently.
+var errNoRefreshToken = errors.New("the body has no member or field refresh_token")
+
 var errCrossOrigin = errors.New("the request comes from another origin")
 
 // checkOrigin rejects a request that another site may have made the browser send. The handshake of a WebSocket is a GET,
@@ -96,7 +99,13 @@ func (a *Auth) presentedForSession(c *gin.Context, cookies []Source) (presentedT
 	if err := readBody(c, map[string]*string{"refresh_token": &text}); text != "" || err != nil {
 		return presentedToken{text: text}, err
 	}
-	return a.presented(c, cookies)
+	p, err = a.presented(c, cookies)
+	if hasCode(err, CodeTokenMissing) && c.Request.ContentLength != 0 {
+		e := newError(CodeTokenMissing, errNoRefreshToken)
+		e.Description = "the request has no token: its body lacks refresh_token"
+		err = e
+	}
+	return p, err
 }
 
 // readBody fills in the named members of a JSON body or fields of a form. Missing ones stay empty. The body can

@@ -131,6 +131,34 @@ func TestTokenFromHeaderOrBody(t *testing.T) {
 	}
 }
 
+// If a body has no refresh_token, the response and OnError's cause name it. A request without a body has no such hint.
+func TestBodyWithoutRefreshToken(t *testing.T) {
+	t.Parallel()
+	log := new(eventLog)
+	d := newServer(t, func(c *middleware.Config) { c.OnEvent = log.record })
+	for name, row := range map[string]struct {
+		edit edit
+		hint bool
+	}{
+		"JSON":         {jsonBody(`{"token":"TOKEN"}`), true},
+		"form":         {body(form, "token=TOKEN"), true},
+		"empty object": {jsonBody(`{}`), true},
+		"empty":        {jsonBody(""), true}, // sent in chunks, so its length is not announced
+		"no body":      {anonymous, false},
+	} {
+		for _, path := range bodyRoutes {
+			log.take()
+			r := d.send("POST", path, row.edit, insertToken(d.text))
+			r.rejected(t, middleware.CodeTokenMissing)
+			cause := strings.Join(errorTexts(log.take()[0].Err), " ")
+			if strings.Contains(r.body, "refresh_token") != row.hint || strings.Contains(cause, "member or field refresh_token") != row.hint {
+				t.Errorf("%s%s: the response is %s and the cause %q, hint: %v", name, path, r.body, cause, row.hint)
+			}
+			wantNoSecret(t, r.body+cause, d.text)
+		}
+	}
+}
+
 // Refresh and logout reject every other body, and a token in any other place.
 func TestBadBodies(t *testing.T) {
 	t.Parallel()
