@@ -1,6 +1,6 @@
 // The page: it shows the session, and its buttons send requests. For your own project, copy client.js alone.
 
-import { bindToAnotherKey, isBound } from './bound.js'
+import { bindToAnotherKey, browserMayBind, isBound } from './bound.js'
 import { createClient } from './client.js'
 import * as history from './history.js'
 import { currentLanguage, has, t, translate } from './i18n.js'
@@ -12,9 +12,7 @@ translate()
 
 const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
-// With cookies over https, browsers with DBSC bind the session by themselves.
-const ownKey = settings.bind !== 'off' && !(settings.cookies && location.protocol === 'https:')
-const client = createClient({ bind: ownKey, fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
+const client = createClient({ bind: settings.bind !== 'off' && !browserMayBind(settings), fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
 let storeForgot = false // whether the last rejected request said so
 let bound = false // whether the browser has bound the session
@@ -84,7 +82,7 @@ async function login() {
 async function untilBound() {
   const login = client.session()?.login
   for (const pause of [100, 200, 400, 800]) {
-    if (settings.bind === 'off' || !settings.cookies || bound) return
+    if (!browserMayBind(settings) || bound) return
     await new Promise((resolve) => setTimeout(resolve, pause))
     if (client.session()?.login !== login) return
     await checkBound()

@@ -1,8 +1,11 @@
 // What the page shows about sessions that are bound to a key of the browser. An application does not need it.
 
-/** Tells whether the session is bound. Only the server sees that if the tokens are in HttpOnly cookies. */
+/** Tells whether browsers with DBSC bind their sessions by themselves. They do so for cookies over https. */
+export const browserMayBind = (settings) => settings.bind !== 'off' && settings.cookies && location.protocol === 'https:'
+
+/** Tells whether the browser has bound the session. Only the server sees that, because scripts cannot read the cookies. */
 export async function isBound(settings) {
-  if (!settings.cookies || settings.bind === 'off') return false
+  if (!browserMayBind(settings)) return false
   const response = await fetch('/bound')
   return response.ok && (await response.json()).bound
 }
