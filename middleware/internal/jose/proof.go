@@ -12,18 +12,10 @@ import (
 // point. It is comparable.
 type ClientKey [64]byte
 
-// Thumbprint returns the key's RFC 7638 thumbprint.
-func (k ClientKey) Thumbprint() string { return k.jwk().thumbprint() }
-
-func (k ClientKey) jwk() *jwk {
-	return &jwk{KTY: "EC", CRV: "P-256", X: encodeBytes(k[:32]), Y: encodeBytes(k[32:])}
-}
-
 // AppendJWK appends the key as a JSON Web Key.
 func (k ClientKey) AppendJWK(b []byte) []byte {
-	j := k.jwk()
-	b = append(append(b, `{"kty":"EC","crv":"P-256","x":"`...), j.X...)
-	return append(append(append(b, `","y":"`...), j.Y...), `"}`...)
+	b = append(append(b, `{"kty":"EC","crv":"P-256","x":"`...), encodeBytes(k[:32])...)
+	return append(append(append(b, `","y":"`...), encodeBytes(k[32:])...), `"}`...)
 }
 
 // ParseClientKey reads a public key on P-256 from a JSON Web Key. A private one is rejected (RFC 9449 §4.3).
