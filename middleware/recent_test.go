@@ -37,7 +37,8 @@ func (s *remembering) Changes() (self any, counter func(key string) *atomic.Uint
 
 func (s *remembering) forget() { clear(s.values) }
 
-// withRemembering runs a test in each mode, with a server whose store remembers its answers and one whose store does not.
+// withRemembering runs a test in each mode, with a server whose store remembers its answers and one whose store does
+// not.
 func withRemembering(t *testing.T, test func(t *testing.T, s *remembering, here, there *middleware.Auth, j *eventLog)) {
 	t.Helper()
 	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {

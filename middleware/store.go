@@ -6,8 +6,8 @@ import (
 )
 
 // Store holds the blacklist. For a session or a subject it remembers the instant before which everything is revoked.
-// Package store keeps it in memory, store/boltstore on disk, store/redisstore in Redis and store/sqlstore in SQL. Package
-// store/storetest tests any other implementation against this contract.
+// Package store keeps it in memory, store/boltstore on disk, store/redisstore in Redis and store/sqlstore in SQL.
+// Package store/storetest tests any other implementation against this contract.
 //
 // Keys may contain any bytes. Values are opaque, never empty, and at most 8 KiB long. A returned error means that the backend failed
 // or that ctx ended first; an absent key is not an error. A call must return soon after ctx is done: requests wait for
@@ -19,15 +19,16 @@ type Store interface {
 	// expired.
 	//
 	// since is an instant from which on the store has forgotten nothing about these keys. A session born before it is
-	// rejected, so a store that was emptied costs logins and never a logout (R20). It may be the time at which the store was
-	// created. In a database it must be a record that is lost together with the others, and is made anew a second ahead of
-	// the clock if it is missing. A store that cannot forget returns the beginning of 1970. The zero time means that the
-	// store may have forgotten records and that the sessions are accepted all the same: R20 and R21 do not apply.
+	// rejected, so a store that was emptied costs logins and never a logout (R20). It may be the time at which the
+	// store was created. In a database it must be a record that is lost together with the others, and is made anew a
+	// second ahead of the clock if it is missing. A store that cannot forget returns the beginning of 1970. The zero
+	// time means that the store may have forgotten records and that the sessions are accepted all the same: R20 and R21
+	// do not apply.
 	Get(ctx context.Context, keys ...string) (values []string, since time.Time, err error)
 
-	// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and reports
-	// whether it did. If expires has passed, the key is absent afterwards. A swap takes effect before ctx's deadline or
-	// never: a backend that was frozen must not run an old swap when it wakes up (R10a).
+	// CompareAndSwap atomically sets key to new, expiring at expires, if its value is old ("" means absent), and
+	// reports whether it did. If expires has passed, the key is absent afterwards. A swap takes effect before ctx's
+	// deadline or never: a backend that was frozen must not run an old swap when it wakes up (R10a).
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
@@ -44,14 +45,15 @@ type Peeker interface {
 	Peek(key string) string
 }
 
-// RecentPeeker is a [Store] that keeps recent answers in this process's memory. The guards prefer PeekRecent to Get. If it does
-// not know both records of a token, or rejects a token that may have become good since, they use Get. Everything that writes
-// uses Get as well. Most applications don't need it.
+// RecentPeeker is a [Store] that keeps recent answers in this process's memory. The guards prefer PeekRecent to Get. If
+// it does not know both records of a token, or rejects a token that may have become good since, they use Get.
+// Everything that writes uses Get as well. Most applications don't need it.
 //
 // Embedding works as with [Peeker].
 type RecentPeeker interface {
-	// PeekRecent returns the value of key and its since, as Get would have returned them at some instant in the past. The
-	// store documents how long ago that may be. A swap through this store that was answered must be seen at once. known is
-	// false if there is no such answer. A value may still be known after it has expired. PeekRecent must not block.
+	// PeekRecent returns the value of key and its since, as Get would have returned them at some instant in the past.
+	// The store documents how long ago that may be. A swap through this store that was answered must be seen at once.
+	// known is false if there is no such answer. A value may still be known after it has expired. PeekRecent must not
+	// block.
 	PeekRecent(key string) (value string, since time.Time, known bool)
 }

@@ -22,13 +22,14 @@ const (
 	minRetry, maxRetry = 50 * time.Millisecond, 10 * time.Second
 )
 
-// A feed keeps the recent answers up to date. It has a connection to each primary, on which Redis reports every change of a
-// record (client tracking in broadcasting mode).
+// A feed keeps the recent answers up to date. It has a connection to each primary, on which Redis reports every change
+// of a record (client tracking in broadcasting mode).
 //
-// Reports can be late, and a server that is frozen or cut off sends none. So the feed asks on the same connections for a sign
-// of life, the beat. Redis puts the report of a change into the stream of replies before it reads a command that was sent
-// after the reply to a later command. So the reply to a beat proves that all changes from before the previous beat have been
-// reported. The beat is a GETEX, for the reason given at Get: only a primary that accepts writes replies to it.
+// Reports can be late, and a server that is frozen or cut off sends none. So the feed sends a beat on the same
+// connections, and the next one after the reply. Redis sends the reports of all changes that it made in one round of its
+// event loop before it reads further commands, and the replies keep their order. So the reply to a beat proves that all
+// changes from before the previous beat have been reported. The beat is a GETEX, because only a primary that accepts
+// writes replies to it.
 //
 // A feed that ends proves nothing any more, and its answers grow old. The proofs of the next one do not cover them.
 type feed struct {
@@ -66,9 +67,9 @@ func startFeed(client rueidis.Client, names *names, recent *recent, patience tim
 	return f
 }
 
-// Close ends the goroutine and the connections that MaxStaleness needs. It may take as long as connecting to Redis does, can
-// be called more than once, and always returns nil. A closed store still answers correctly, but asks Redis more often.
-// Without MaxStaleness there is nothing to close.
+// Close ends the goroutine and the connections that MaxStaleness needs. It may take as long as connecting to Redis
+// does, can be called more than once, and always returns nil. A closed store still answers correctly, but asks Redis
+// more often. Without MaxStaleness there is nothing to close.
 func (s *Store) Close() error {
 	if s.feed != nil {
 		s.feed.stop()
@@ -77,8 +78,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// follow connects to all primaries and proves the recent answers until a beat fails or the servers change. It reports whether
-// it has proved anything.
+// follow connects to all primaries and proves the recent answers until a beat fails or the servers change. It reports
+// whether it has proved anything.
 func (f *feed) follow(ctx context.Context) (proved bool) {
 	servers := addresses(f.client)
 	lines := f.openAll(ctx)
@@ -149,8 +150,8 @@ func (f *feed) beat(ctx context.Context, lines []*line) error {
 	return errors.Join(errs...)
 }
 
-// bounded returns a context that is canceled after f.patience. It has no deadline: on a context with a deadline, rueidis may
-// read the reply by itself, and it drops the reports that come before it.
+// bounded returns a context that is canceled after f.patience. It has no deadline: on a context with a deadline,
+// rueidis may read the reply by itself, and it drops the reports that come before it.
 func (f *feed) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	timer := time.AfterFunc(f.patience, cancel)
@@ -160,8 +161,8 @@ func (f *feed) bounded(ctx context.Context) (context.Context, context.CancelFunc
 	}
 }
 
-// open connects to a server, and makes it report all changes under the prefix on this connection. It returns an error if the
-// server is a replica or cannot do that.
+// open connects to a server, and makes it report all changes under the prefix on this connection. It returns an error
+// if the server is a replica or cannot do that.
 func (f *feed) open(ctx context.Context, node rueidis.Client) (l *line, err error) {
 	ctx, cancel := f.bounded(ctx)
 	defer cancel()
@@ -238,8 +239,8 @@ func (l *line) beat(ctx context.Context) error {
 	return nil
 }
 
-// changed is called with the names of records that have changed, or with nil if all of them may have: Redis was flushed, or
-// the connection is lost.
+// changed is called with the names of records that have changed, or with nil if all of them may have: Redis was
+// flushed, or the connection is lost.
 func (f *feed) changed(names []rueidis.RedisMessage) {
 	for _, message := range names {
 		name, _ := message.ToString()
@@ -256,12 +257,12 @@ func (f *feed) changed(names []rueidis.RedisMessage) {
 	}
 }
 
-// errMoving ends a feed while a Cluster moves slots. The records of a slot that is being moved are at two servers, and a
-// record that is made at the new one does not concern the old one.
+// errMoving ends a feed while a Cluster moves slots. The records of a slot that is being moved are at two servers, and
+// a record that is made at the new one does not concern the old one.
 var errMoving = errors.New("slots are being moved")
 
-// slotsOf returns the slots of the server that replied to CLUSTER NODES, as in the reply. It returns an error if the server has
-// none, like a replica, or is sending or receiving one.
+// slotsOf returns the slots of the server that replied to CLUSTER NODES, as in the reply. It returns an error if the
+// server has none, like a replica, or is sending or receiving one.
 func slotsOf(nodes string) (string, error) {
 	for node := range strings.Lines(nodes) {
 		// id, address, flags, primary, ping, pong, epoch, state of the link, and the slots, such as 0-99 200 [300->-id]

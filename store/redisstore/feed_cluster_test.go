@@ -14,9 +14,9 @@ import (
 	"github.com/ginrefresh/ginrefresh/store/redisstore"
 )
 
-// TestNoReadIsTooStaleWhileSlotsMove moves the slots of all records of a Cluster to a new node that no client knows. Half of
-// the records do not exist before their slots begin to move, so they are made at the new node. The former node changes
-// nothing of them and does not report them.
+// TestNoReadIsTooStaleWhileSlotsMove moves the slots of all records of a Cluster to a new node that no client knows.
+// Half of the records do not exist before their slots begin to move, so they are made at the new node. The former node
+// changes nothing of them and does not report them.
 func TestNoReadIsTooStaleWhileSlotsMove(t *testing.T) {
 	c := newMovingCluster(t)
 	existing, absent := keys("existing", 10), keys("absent", 10)

@@ -128,8 +128,8 @@ func (s *stress) current(r *watchedRecord) (string, bool) {
 	if !last.answered.IsZero() {
 		return last.value, true
 	}
-	// A write of which the outcome is unknown may still take effect until its deadline, half a second after it was sent.
-	// Then the next swap is lost, and the value is asked for again.
+	// A write of which the outcome is unknown may still take effect until its deadline, half a second after it was
+	// sent. Then the next swap is lost, and the value is asked for again.
 	values, _, err := s.writes.Get(briefly(500*time.Millisecond), r.key)
 	if err != nil {
 		return "", false
@@ -275,7 +275,8 @@ func TestNoReadIsTooStale(t *testing.T) {
 	}
 }
 
-// TestNoReadIsTooStaleAfterFailover makes a replica the primary. The reader's connections to the former primary stay open.
+// TestNoReadIsTooStaleAfterFailover makes a replica the primary. The reader's connections to the former primary stay
+// open.
 func TestNoReadIsTooStaleAfterFailover(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t, "--appendonly", "yes")
@@ -390,8 +391,8 @@ func TestAnswerIsOvertaken(t *testing.T) {
 	}
 }
 
-// TestChangesAreReported changes a record in every way, through another process and behind the back of the store. Each of the
-// changes must be known soon, although an answer may be used for an hour.
+// TestChangesAreReported changes a record in every way, through another process and behind the back of the store. Each
+// of the changes must be known soon, although an answer may be used for an hour.
 func TestChangesAreReported(t *testing.T) {
 	for name, client := range map[string]func(*rueidis.ClientOption){
 		"default":              nil,
@@ -544,8 +545,8 @@ func TestLocalChecksNeed(t *testing.T) {
 	}
 }
 
-// TestNoReadIsTooStaleInFleets lets Sentinel or a Cluster replace a primary that is killed or frozen. A frozen one is resumed
-// after that, and believes for a moment that it is still the primary.
+// TestNoReadIsTooStaleInFleets lets Sentinel or a Cluster replace a primary that is killed or frozen. A frozen one is
+// resumed after that, and believes for a moment that it is still the primary.
 func TestNoReadIsTooStaleInFleets(t *testing.T) {
 	for _, mode := range []string{"Sentinel", "Cluster"} {
 		for _, freeze := range []bool{false, true} {

@@ -95,8 +95,9 @@ func guard(t testing.TB, s middleware.Store, sessions int) func(i int) {
 	return send
 }
 
-// figureRequests sends requests from 64 goroutines for a while, nine times with each store in turn, and reports the medians:
-// the requests per second, and the processor time of this process for each, which other processes disturb less.
+// figureRequests sends requests from 64 goroutines for a while, nine times with each store in turn, and reports the
+// medians: the requests per second, and the processor time of this process for each, which other processes disturb
+// less.
 func figureRequests(t *testing.T, names []string, guards map[string]func(i int)) {
 	rates, costs := map[string][]float64{}, map[string][]float64{}
 	for range 9 {

@@ -72,8 +72,8 @@ func (n *names) common() string {
 	return first[:strings.IndexByte(first, '{')+1]
 }
 
-// parse returns the shard and the key of a name, "" if it is the name of the shard's since. It reports whether the name is
-// one of ours.
+// parse returns the shard and the key of a name, "" if it is the name of the shard's since. It reports whether the name
+// is one of ours.
 func (n *names) parse(name string) (shard int, key string, ok bool) {
 	rest, ok1 := strings.CutPrefix(name, n.common())
 	tag, rest, ok2 := strings.Cut(rest, "}")

@@ -7,26 +7,26 @@ import (
 	"time"
 )
 
-// recentAnswers limits the answers in each half of a shard. All shards hold up to 2 * 1,024 * 112. A Go map with 128 places
-// grows when it has more than 112.
+// recentAnswers limits the answers in each half of a shard. All shards hold up to 2 * 1,024 * 112. A Go map with 128
+// places grows when it has more than 112.
 const recentAnswers = 112
 
 // recent keeps the answers of Redis for reuse. An answer may be used for two reasons:
 //
-//   - It is young. The age counts from the question, because Redis may change the record at any time after it has read the
-//     question, and a frozen server can delay its reply for long.
+//   - It is young. The age counts from the question, because Redis may change the record at any time after it has read
+//     the question, and a frozen server can delay its reply for long.
 //   - A recent proof shows that the record has not changed since.
 //
-// It has a part for each shard of the blacklist. Each part has two halves. When the young one is full, it becomes the old one,
-// and the previous old one is dropped. So the memory is limited without a sweep.
+// It has a part for each shard of the blacklist. Each part has two halves. When the young one is full, it becomes the
+// old one, and the previous old one is dropped. So the memory is limited without a sweep.
 type recent struct {
 	staleness time.Duration
 	proof     atomic.Pointer[proof] // the latest one
 	shards    [shards]recentShard
 }
 
-// A proof says that recent was told of every change that Redis had made when it read a question sent at asked, to the records
-// that were read after start.
+// A proof says that recent was told of every change that Redis had made when it read a question sent at asked, to the
+// records that were read after start.
 type proof struct{ start, asked time.Time }
 
 type recentShard struct {
@@ -46,8 +46,8 @@ func newRecent(staleness time.Duration) *recent {
 	return r
 }
 
-// young reports whether what was asked at asked is at most staleness old. It compares both the time of day and the monotonic
-// clock: the former may be set back, and the latter stops while the machine sleeps.
+// young reports whether what was asked at asked is at most staleness old. It compares both the time of day and the
+// monotonic clock: the former may be set back, and the latter stops while the machine sleeps.
 func (r *recent) young(asked, now time.Time) bool {
 	wall := now.Round(0).Sub(asked.Round(0))
 	return wall >= 0 && wall <= r.staleness && now.Sub(asked) <= r.staleness
@@ -90,8 +90,8 @@ func (s *recentShard) put(key string, a recentAnswer) {
 	s.young[key] = a
 }
 
-// forget drops the answer for a key, and all answers to the shard's earlier questions that have not arrived yet: the record
-// was changed.
+// forget drops the answer for a key, and all answers to the shard's earlier questions that have not arrived yet: the
+// record was changed.
 func (r *recent) forget(key string) {
 	s := &r.shards[shardOf(key)]
 	s.mu.Lock()
@@ -110,8 +110,9 @@ func (r *recent) forgetShard(shard int) {
 	s.barred = time.Now()
 }
 
-// PeekRecent returns the answer that Get has returned for the key, if it is in this process's memory and was right at some
-// instant within the last MaxStaleness. The guards prefer it to Get. A value may still be known after it has expired.
+// PeekRecent returns the answer that Get has returned for the key, if it is in this process's memory and was right at
+// some instant within the last MaxStaleness. The guards prefer it to Get. A value may still be known after it has
+// expired.
 func (s *Store) PeekRecent(key string) (value string, since time.Time, known bool) {
 	if s.recent == nil {
 		return "", time.Time{}, false

@@ -125,8 +125,8 @@ func TestRecentIsProved(t *testing.T) {
 	})
 }
 
-// TestRecentDistrustsClocks lets the time of day run ahead of the monotonic clock, as after a machine has slept, and fall
-// behind it.
+// TestRecentDistrustsClocks lets the time of day run ahead of the monotonic clock, as after a machine has slept, and
+// fall behind it.
 func TestRecentDistrustsClocks(t *testing.T) {
 	now := time.Now()
 	aged, proved := newRecent(time.Minute), newRecent(time.Minute)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A relay forwards connections to a server. It can hold back what goes through the connections of feeds, which it knows by
-// the command TRACKING, and reset connections.
+// A relay forwards connections to a server. It can hold back what goes through the connections of feeds, which it knows
+// by the command TRACKING, and reset connections.
 type relay struct {
 	listener net.Listener
 	wg       sync.WaitGroup

@@ -39,8 +39,8 @@ func mustCheck(t testing.TB, s *redisstore.Store, key string) string {
 	return values[0]
 }
 
-// untilKept waits until the answers for the keys stay known. The first Get on an empty Redis makes the sinces of all shards,
-// one after the other, and each of them is a change.
+// untilKept waits until the answers for the keys stay known. The first Get on an empty Redis makes the sinces of all
+// shards, one after the other, and each of them is a change.
 func untilKept(t testing.TB, s *redisstore.Store, keys ...string) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
@@ -58,8 +58,8 @@ func untilKept(t testing.TB, s *redisstore.Store, keys ...string) {
 	}
 }
 
-// eachProtocol tests a store with MaxStaleness whose answers are kept up to date, and one whose answers only age, because
-// Redis cannot report changes to a client with RESP2.
+// eachProtocol tests a store with MaxStaleness whose answers are kept up to date, and one whose answers only age,
+// because Redis cannot report changes to a client with RESP2.
 func eachProtocol(t *testing.T, test func(t *testing.T, client func(testing.TB, *redistest.Server) rueidis.Client)) {
 	for name, resp2 := range map[string]bool{"RESP2": true, "RESP3": false} {
 		t.Run(name, func(t *testing.T) {
@@ -71,8 +71,8 @@ func eachProtocol(t *testing.T, test func(t *testing.T, client func(testing.TB, 
 	}
 }
 
-// TestStaleness revokes through one process. Another process with a MaxStaleness may accept the token for that time, and not
-// longer.
+// TestStaleness revokes through one process. Another process with a MaxStaleness may accept the token for that time,
+// and not longer.
 func TestStaleness(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, client func(testing.TB, *redistest.Server) rueidis.Client) {
 		const staleness = time.Second
@@ -96,7 +96,8 @@ func TestStaleness(t *testing.T) {
 	})
 }
 
-// TestStalenessWhileFrozen freezes the server. The answers that are known must not be used longer than MaxStaleness, either.
+// TestStalenessWhileFrozen freezes the server. The answers that are known must not be used longer than MaxStaleness,
+// either.
 func TestStalenessWhileFrozen(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, client func(testing.TB, *redistest.Server) rueidis.Client) {
 		const staleness = time.Second
@@ -201,8 +202,8 @@ func TestLostSwapAsksAgain(t *testing.T) {
 	}
 }
 
-// TestUnknownSwapAsksAgain cancels a swap long before its deadline, so that Redis makes it anyway. The value that was known
-// before the swap must not be reused.
+// TestUnknownSwapAsksAgain cancels a swap long before its deadline, so that Redis makes it anyway. The value that was
+// known before the swap must not be reused.
 func TestUnknownSwapAsksAgain(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, client func(testing.TB, *redistest.Server) rueidis.Client) {
 		server := redistest.Start(t)
@@ -226,8 +227,8 @@ func TestUnknownSwapAsksAgain(t *testing.T) {
 	})
 }
 
-// TestOwnSwapsAreSeen reads while this process swaps, so that older answers are in flight during each swap. Once a swap is
-// answered, every later check must see it, regardless of MaxStaleness.
+// TestOwnSwapsAreSeen reads while this process swaps, so that older answers are in flight during each swap. Once a swap
+// is answered, every later check must see it, regardless of MaxStaleness.
 func TestOwnSwapsAreSeen(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, client func(testing.TB, *redistest.Server) rueidis.Client) {
 		server := redistest.Start(t)

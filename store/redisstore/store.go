@@ -75,7 +75,7 @@ type Options struct {
 	// where Redis cannot report changes; [Store.Check] tells. Revocations through this process take effect in it at once.
 	// Logins, refreshes and logouts always ask Redis.
 	//
-	// The store then has a goroutine, a connection to each primary, and up to 45 MB of answers. Call [Store.Close] before
+	// The store then has a goroutine, a connection to each primary, and up to 40 MB of answers. Call [Store.Close] before
 	// you close the client.
 	MaxStaleness time.Duration
 
@@ -108,7 +108,7 @@ type Store struct {
 
 // New returns the blacklist under the prefix of opts on the server of the client. The caller must close the client after
 // the last use of the store. Any client works, including one with DisableCache or AlwaysRESP2: the store does not use the
-// client-side cache of rueidis. New does not connect to Redis; use [Store.Check] to test the server.
+// client-side cache of rueidis. New does not wait for Redis; use [Store.Check] to test the server.
 func New(client rueidis.Client, opts Options) (*Store, error) {
 	var mistakes []error
 	if client == nil {

@@ -95,7 +95,8 @@ func (r *Rules) VerifyUnrefreshed(ctx context.Context, t *Token, m *Memo) error 
 	return r.checkBlacklist(ctx, t, m, time.Now(), true)
 }
 
-// checkBlacklist rejects a token that is revoked or replaced (R3, R4, R20, R21). With punish it ends the session on reuse (R8).
+// checkBlacklist rejects a token that is revoked or replaced (R3, R4, R20, R21). With punish it ends the session on
+// reuse (R8).
 func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived time.Time, punish bool) error {
 	snap := m.snapshot()
 	if snap.unchanged() {
@@ -125,9 +126,9 @@ func (r *Rules) checkBlacklist(ctx context.Context, t *Token, m *Memo, arrived t
 	return r.reject(a, t, s.state)
 }
 
-// readRecent decides about a token by the recent answers of the store. It reports false if there are none, or if the token may
-// be good all the same because the record has changed since. A session that has ended and one that is older than the
-// blacklist remain so.
+// readRecent decides about a token by the recent answers of the store. It reports false if there are none, or if the
+// token may be good all the same because the record has changed since. A session that has ended and one that is older
+// than the blacklist remain so.
 func (r *Rules) readRecent(t *Token, arrived time.Time) (state, bool) {
 	if r.recent == nil || r.peek != nil {
 		return 0, false

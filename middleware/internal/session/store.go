@@ -14,7 +14,8 @@ type Store interface {
 	CompareAndSwap(ctx context.Context, key, old, new string, expires time.Time) (bool, error)
 }
 
-// sinceUnknown stands for a store that may have forgotten records, which the application accepts: R20 and R21 do not apply.
+// sinceUnknown stands for a store that may have forgotten records, which the application accepts: R20 and R21 do not
+// apply.
 const sinceUnknown = -1
 
 // sinceInstant returns a store's since as an instant, rounded up.
@@ -30,18 +31,19 @@ type peeker interface {
 	Peek(key string) string
 }
 
-// changer is the contract with this module's stores that can be read from memory. counter, which may be nil, returns the
-// change counter for a key; several keys may share one. It only goes up: by one before anybody can read a change, and by one when the change is complete.
-// So it is odd during a change, and if it is even and has not moved, whatever was read since then still holds. The
-// expiry of a value need not be counted.
+// changer is the contract with this module's stores that can be read from memory. counter, which may be nil, returns
+// the change counter for a key; several keys may share one. It only goes up: by one before anybody can read a change,
+// and by one when the change is complete. So it is odd during a change, and if it is even and has not moved, whatever
+// was read since then still holds. The expiry of a value need not be counted.
 //
-// self is the store itself. A struct that embeds the store inherits Peek, PeekRecent and Changes, but may have a Get of its
-// own.
+// self is the store itself. A struct that embeds the store inherits Peek, PeekRecent and Changes, but may have a Get of
+// its own.
 type changer interface {
 	Changes() (self any, counter func(key string) *atomic.Uint64)
 }
 
-// recentPeeker is a Store that keeps recent answers in this process's memory. Package middleware documents the contract.
+// recentPeeker is a Store that keeps recent answers in this process's memory. Package middleware documents the
+// contract.
 type recentPeeker interface {
 	PeekRecent(key string) (value string, since time.Time, known bool)
 }
@@ -71,8 +73,8 @@ func recentReads(store Store) func(key string) (value string, since time.Time, k
 	return p.PeekRecent
 }
 
-// counters returns the change counters of the store, or nil if it has none. It reports whether the methods of the store are
-// its own, and not those of a store that it embeds.
+// counters returns the change counters of the store, or nil if it has none. It reports whether the methods of the store
+// are its own, and not those of a store that it embeds.
 func counters(store Store) (counter func(key string) *atomic.Uint64, own bool) {
 	c, ok := store.(changer)
 	if !ok {
