@@ -298,6 +298,7 @@ func TestUsabilityTools(t *testing.T) {
 			copied := *auth
 			_ = &copied`, "copies lock value"},
 		"Config without names": {`_ = middleware.Config{nil, nil}`, "implicit assignment to unexported field"},
+		"JWKS without names":   {`_ = middleware.JWKS{"https://auth.example.org/jwks.json", nil}`, "implicit assignment to unexported field"},
 		"Key without names":    {`_ = middleware.Key{"id", middleware.HS256, []byte("k")}`, "implicit assignment to unexported field"},
 	} {
 		t.Run(name, func(t *testing.T) {
