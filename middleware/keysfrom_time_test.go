@@ -15,7 +15,7 @@ import (
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
 
-// Config.KeysFrom over time. The network is fake, so that the bubbles can end: a goroutine that is left fails the test.
+// R1b: Config.KeysFrom over time. The network is fake, so that the bubbles can end: a goroutine that is left fails the test.
 
 // jwksServer is the other server as an http.RoundTripper, which counts the requests.
 type jwksServer struct {
