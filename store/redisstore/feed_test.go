@@ -79,8 +79,8 @@ func (s *stress) end() {
 // mustBeLocal checks that some of the reads were local: otherwise the test is meaningless.
 func (s *stress) mustBeLocal() {
 	s.t.Helper()
-	if s.local.Load() < s.reads.Load()/10 {
-		s.t.Error("too few reads were local")
+	if s.local.Load() == 0 {
+		s.t.Error("no read was local")
 	}
 }
 
@@ -457,7 +457,7 @@ func TestClose(t *testing.T) {
 		t.Helper()
 		for range 2 {
 			start := time.Now()
-			if err := s.Close(); err != nil || time.Since(start) > 5*time.Second {
+			if err := s.Close(); err != nil || time.Since(start) > 20*time.Second {
 				t.Errorf("Close: %v after %v", err, time.Since(start))
 			}
 		}
@@ -507,14 +507,15 @@ func TestClientIsClosedFirst(t *testing.T) {
 func TestLocalChecksNeed(t *testing.T) {
 	const permissions = "+eval +getex +mget +set +del +time +info +config|get +client|tracking"
 	for _, test := range []struct {
-		name   string
-		acl    string
-		client func(*rueidis.ClientOption)
-		want   string // part of the error of Check
+		name      string
+		acl       string
+		client    func(*rueidis.ClientOption)
+		staleness time.Duration // of an hour if changes are reported, otherwise of a second
+		want      string        // part of the error of Check
 	}{
-		{name: "documented permissions", acl: permissions},
-		{name: "no tracking", acl: strings.TrimSuffix(permissions, " +client|tracking"), want: "CLIENT TRACKING"},
-		{name: "RESP2", acl: permissions, client: func(o *rueidis.ClientOption) { o.AlwaysRESP2 = true }, want: "RESP3"},
+		{name: "documented permissions", acl: permissions, staleness: time.Hour},
+		{name: "no tracking", acl: strings.TrimSuffix(permissions, " +client|tracking"), staleness: time.Second, want: "CLIENT TRACKING"},
+		{name: "RESP2", acl: permissions, client: func(o *rueidis.ClientOption) { o.AlwaysRESP2 = true }, staleness: time.Second, want: "RESP3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -526,7 +527,7 @@ func TestLocalChecksNeed(t *testing.T) {
 				if test.client != nil {
 					test.client(o)
 				}
-			}, server.Addr()), redisstore.Options{MaxStaleness: time.Second})
+			}, server.Addr()), redisstore.Options{MaxStaleness: test.staleness})
 			err := here.Check(within(t, 5*time.Second))
 			switch {
 			case test.want == "" && err != nil:
@@ -536,11 +537,7 @@ func TestLocalChecksNeed(t *testing.T) {
 			}
 			untilKept(t, here, "key")
 			mustSwap(t, there, "key", "", "1")
-			swapped := time.Now()
 			untilForgotten(t, here, "key", test.name)
-			if took := time.Since(swapped); test.want == "" && took > 900*time.Millisecond || test.want != "" && took > 2*time.Second {
-				t.Errorf("the change was known after %v", took)
-			}
 		})
 	}
 }
