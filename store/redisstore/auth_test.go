@@ -22,9 +22,14 @@ import (
 // newServer returns an Auth on the given Redis, with a client of its own.
 func newServer(t *testing.T, redis *redistest.Server) *middleware.Auth {
 	t.Helper()
+	return newServerOn(t, connect(t, redis, redisstore.Options{}))
+}
+
+func newServerOn(t *testing.T, s *redisstore.Store) *middleware.Auth {
+	t.Helper()
 	auth, err := middleware.New(middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte("a secret of more than thirty-two bytes")}},
-		Store: connect(t, redis, redisstore.Options{}),
+		Store: s,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +157,57 @@ func TestR11_LogoutIsLinearizableOverTwoServers(t *testing.T) {
 		wg.Wait()
 		if !porcupine.CheckOperations(session, history) {
 			t.Fatal("a server accepted a token after the answer to a logout, or refused it before a logout was sent")
+		}
+	}
+}
+
+// R11, with MaxStaleness: the guards check without Redis, a logout takes effect at once here and soon elsewhere, and the
+// store is asked before anything is written.
+func TestR11_LocalChecks(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	stores := []*redisstore.Store{}
+	servers := []*middleware.Auth{}
+	for range 2 {
+		s := connect(t, redis, redisstore.Options{MaxStaleness: time.Minute})
+		stores, servers = append(stores, s), append(servers, newServerOn(t, s))
+	}
+	verify := func(i int, token string) middleware.Code {
+		_, err := servers[i].Verify(t.Context(), token)
+		return code(err)
+	}
+	token := issue(t, servers[0])
+	for i, s := range stores {
+		untilKept(t, s, "key")
+		if got := verify(i, token); got != "" {
+			t.Fatal(got)
+		}
+	}
+	redis.Freeze()
+	for i := range servers {
+		if got := verify(i, token); got != "" {
+			t.Errorf("server %d asks Redis: %v", i, got)
+		}
+	}
+	if err := servers[0].Logout(t.Context(), token); code(err) != middleware.CodeStoreUnavailable {
+		t.Errorf("a logout without Redis: %v", err)
+	}
+	redis.Thaw()
+	token = issue(t, servers[0])
+	for i := range servers {
+		if got := verify(i, token); got != "" {
+			t.Fatal(got)
+		}
+	}
+	if err := servers[0].Logout(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	if got := verify(0, token); got != middleware.CodeTokenRevoked {
+		t.Errorf("right after the logout: %q", got)
+	}
+	for deadline := time.Now().Add(20 * time.Second); verify(1, token) != middleware.CodeTokenRevoked; <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the logout is not known elsewhere after 20 s")
 		}
 	}
 }
