@@ -261,13 +261,16 @@ func everything() (all []combination) {
 	for _, pair := range []bool{false, true} {
 		for _, c := range allPairs(pair) {
 			for _, sameServer := range []bool{false, true} {
+				if sameServer && c.logins() {
+					continue
+				}
 				c.sameServer = sameServer
 				calm := c
 				calm.twice = !c.reload && !c.cookies && !c.aged && !c.limited && !c.offered
 				all = append(all, calm)
 				for _, d := range disturbancesOf(c.setup) {
-					if c.logins() || sameServer && (d == forgetting || d == rollingBack) {
-						continue // the servers have no part in it, and two logins with a limit have too many schedules
+					if c.logins() || (d == forgetting || d == rollingBack) && (sameServer || c.isLong()) {
+						continue // a loss of records is the same for both servers
 					}
 					disturbed := c
 					disturbed.disturbance = d
@@ -314,6 +317,12 @@ func (c combination) endsAll() bool {
 // logins reports whether all operations are logins. With a limit these take many steps.
 func (c combination) logins() bool {
 	return c.limited && !slices.ContainsFunc(c.operations, func(o operation) bool { return !o.startsSession })
+}
+
+// isLong reports whether the operations take so many steps that a loss of records at each of them is too much.
+func (c combination) isLong() bool {
+	passwords := slices.ContainsFunc(c.operations, func(o operation) bool { return o.password })
+	return c.reload || c.cookies && passwords
 }
 
 // disturbancesOf returns the disturbances that are possible in the setup. A store in memory is not slow, ignores the
