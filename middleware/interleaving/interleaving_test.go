@@ -269,8 +269,8 @@ func everything() (all []combination) {
 				calm.twice = !c.reload && !c.cookies && !c.aged && !c.limited && !c.offered
 				all = append(all, calm)
 				for _, d := range disturbancesOf(c.setup) {
-					if c.logins() || (d == forgetting || d == rollingBack) && (sameServer || c.isLong()) {
-						continue // a loss of records is the same for both servers
+					if c.limited && c.startsSession() || (d == forgetting || d == rollingBack) && (sameServer || c.isLong()) {
+						continue // a login with a limit takes many steps, and a loss of records is the same for both servers
 					}
 					disturbed := c
 					disturbed.disturbance = d
@@ -319,10 +319,21 @@ func (c combination) logins() bool {
 	return c.limited && !slices.ContainsFunc(c.operations, func(o operation) bool { return !o.startsSession })
 }
 
+// startsSession reports whether one of the operations is a login.
+func (c combination) startsSession() bool {
+	return slices.ContainsFunc(c.operations, func(o operation) bool { return o.startsSession })
+}
+
 // isLong reports whether the operations take so many steps that a loss of records at each of them is too much.
 func (c combination) isLong() bool {
 	passwords := slices.ContainsFunc(c.operations, func(o operation) bool { return o.password })
-	return c.reload || c.cookies && passwords
+	revocations := 0
+	for _, o := range c.operations {
+		if o.ends == allSessions {
+			revocations++
+		}
+	}
+	return c.reload || c.cookies && passwords || revocations > 1
 }
 
 // disturbancesOf returns the disturbances that are possible in the setup. A store in memory is not slow, ignores the

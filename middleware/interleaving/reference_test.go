@@ -177,7 +177,9 @@ func (h *history) witnessed(report reporter) {
 		if t.madeIn == 0 || t.madeIn > h.lostAt {
 			continue
 		}
-		covered := h.twoTokens && slices.ContainsFunc(h.tokens, func(o *token) bool { return o.session == t.session && o.madeIn > h.lostAt })
+		covered := h.twoTokens && slices.ContainsFunc(h.calls, func(c *call) bool {
+			return c.renews && c.presented.session == t.session && c.wroteIn > h.lostAt
+		})
 		for i := range t.verified {
 			if t.verified[i] == "" && !covered || t.refreshed[i] == "" {
 				report("R21", "at rest server %d accepts a token of whose swap the store has no record", i)
