@@ -52,6 +52,7 @@ func newAuth(s settings, blacklist middleware.Store, log *slog.Logger, m *metric
 		IdleTTL:      s.idleTTL,
 		Grace:        s.grace,
 		Leeway:       s.leeway,
+		MaxSessions:  s.maxSessions,
 		Issuer:       s.issuer,
 		Audience:     s.audience,
 		OnEvent: func(ctx context.Context, e middleware.Event) {
@@ -84,6 +85,11 @@ func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	r.POST("/refresh", auth.RefreshHandler)
 	r.POST("/logout", auth.LogoutHandler)
 	r.POST("/logout/all", auth.LogoutAllHandler)
+	if s.maxSessions > 0 {
+		r.GET("/sessions", auth.Required(), auth.SessionsHandler)
+		r.DELETE("/sessions/:id", auth.Required(), auth.EndSessionHandler)
+		r.POST("/logout/others", auth.Required(), auth.LogoutOthersHandler)
+	}
 	if s.cookies && s.bind != "off" {
 		r.POST("/session/bind", auth.BindHandler) // browsers with DBSC call it by themselves
 		r.GET("/bound", bound)
@@ -132,7 +138,7 @@ func (u users) authenticate(c *gin.Context) (middleware.Identity, error) {
 	if !ok {
 		return middleware.Identity{}, middleware.ErrRefused
 	}
-	return middleware.Identity{Subject: login.Username, Claims: appClaims{Role: role}}, nil
+	return middleware.Identity{Subject: login.Username, Label: c.Request.UserAgent(), Claims: appClaims{Role: role}}, nil
 }
 
 func isAdmin(_ *gin.Context, claims middleware.Claims) bool {

@@ -88,6 +88,8 @@ type settings struct {
 
 	ttl, refreshTTL, idleTTL, grace, leeway time.Duration
 
+	maxSessions int
+
 	cookies, tls bool
 
 	secret string // JWT_SECRET: a flag would show the secret in the list of processes
@@ -109,6 +111,7 @@ func parseSettings(args []string, getenv func(string) string, output io.Writer) 
 	flags.DurationVar(&s.idleTTL, "idle-ttl", 0, "how long a session may go without a refresh; 0 means no limit")
 	flags.DurationVar(&s.grace, "grace", 10*time.Second, "grace period: how long a replaced token is still accepted; 0 means not at all")
 	flags.DurationVar(&s.leeway, "leeway", 0, "tolerated difference between the clocks of the servers")
+	flags.IntVar(&s.maxSessions, "max-sessions", 5, "how many sessions a user can have: at the limit a login ends the oldest; 0 means no limit, and no list at GET /sessions")
 	flags.BoolVar(&s.cookies, "cookies", false, "send the tokens in cookies")
 	flags.StringVar(&s.bind, "bind", "off", "bind sessions to a key of the client: off, offered or required; needs -mode pair. With -cookies and -tls, browsers with DBSC bind them by themselves")
 	flags.BoolVar(&s.tls, "tls", false, "serve https for localhost, with a certificate that is made at start")
