@@ -105,7 +105,7 @@ func routes(auth *middleware.Auth, s settings, m *metrics) http.Handler {
 	r.GET("/.well-known/jwks.json", auth.JWKSHandler)
 	r.GET("/metrics", m.handler())
 	r.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": "ok"}) })
-	registerPage(r, pageSettings{mode: s.mode, bind: s.bind, cookies: s.cookies, ttl: s.ttl, refreshTTL: s.refreshTTL, grace: s.grace})
+	registerPage(r, pageSettings{mode: s.mode, bind: s.bind, cookies: s.cookies, sessions: s.maxSessions > 0, ttl: s.ttl, refreshTTL: s.refreshTTL, grace: s.grace})
 	return r
 }
 
@@ -138,7 +138,7 @@ func (u users) authenticate(c *gin.Context) (middleware.Identity, error) {
 	if !ok {
 		return middleware.Identity{}, middleware.ErrRefused
 	}
-	return middleware.Identity{Subject: login.Username, Label: c.Request.UserAgent(), Claims: appClaims{Role: role}}, nil
+	return middleware.Identity{Subject: login.Username, Claims: appClaims{Role: role}, Label: device(c.Request.UserAgent())}, nil
 }
 
 func isAdmin(_ *gin.Context, claims middleware.Claims) bool {

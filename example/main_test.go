@@ -358,6 +358,7 @@ func TestBadFlags(t *testing.T) {
 		"-idle-ttl 1s":            "IdleTTL",
 		"-grace 6m":               "Grace",
 		"-leeway -1s":             "Leeway",
+		"-max-sessions -1":        "MaxSessions",
 		"-max-sessions 51":        "MaxSessions",
 		"-addr nowhere":           "nowhere",
 		"-unknown":                "unknown",
@@ -568,42 +569,4 @@ func jti(token string) string {
 	payload, _, _ := strings.Cut(rest, ".")
 	object, _ := base64.RawURLEncoding.DecodeString(payload)
 	return answer{body: string(object)}.member("jti")
-}
-
-// TestSessions ends one session of a user from another, and then all others.
-func TestSessions(t *testing.T) {
-	t.Parallel()
-	s := start(t, "-max-sessions", "3")
-	phone, laptop, tablet := s.login("admin"), s.login("admin"), s.login("admin")
-	list := func() (ids []string) {
-		var body struct {
-			Sessions []struct {
-				ID, Label string
-				Current   bool
-			}
-		}
-		a := s.get("/sessions", laptop)
-		if err := json.Unmarshal([]byte(a.body), &body); err != nil || a.status != http.StatusOK {
-			t.Fatalf("sessions: %d %s", a.status, a.body)
-		}
-		for _, session := range body.Sessions {
-			if session.Label == "" {
-				t.Errorf("a session has no label: %s", a.body)
-			}
-			ids = append(ids, session.ID)
-		}
-		return ids
-	}
-	ids := list()
-	if len(ids) != 3 {
-		t.Fatalf("sessions %q, want three", ids)
-	}
-	s.is(s.send("DELETE", "/sessions/"+ids[0], laptop, "", ""), http.StatusNoContent, "")
-	s.is(s.get("/protected", phone), http.StatusUnauthorized, "token_revoked")
-	s.is(s.send("DELETE", "/sessions/"+ids[1], s.login("alice"), "", ""), http.StatusNotFound, "not_found")
-	s.is(s.post("/logout/others", laptop), http.StatusNoContent, "")
-	s.is(s.get("/protected", tablet), http.StatusUnauthorized, "token_revoked")
-	if left := list(); len(left) != 1 {
-		t.Errorf("sessions %q, want one", left)
-	}
 }

@@ -24,7 +24,7 @@ var pageFiles embed.FS
 // pageSettings are the flags that the page shows and scales its bars by.
 type pageSettings struct {
 	mode, bind             string
-	cookies                bool
+	cookies, sessions      bool
 	ttl, refreshTTL, grace time.Duration // a grace of 0 turns the grace period off
 }
 
@@ -67,6 +67,7 @@ func registerPage(r *gin.Engine, s pageSettings) {
 			"mode":        s.mode,
 			"cookies":     s.cookies,
 			"bind":        s.bind,
+			"sessions":    s.sessions,
 			"ttl":         s.ttl.Seconds(),
 			"refresh_ttl": s.refreshTTL.Seconds(),
 			"grace":       max(0, s.grace.Seconds()),
