@@ -37,7 +37,7 @@ func TestLooks(t *testing.T) {
 	t.Parallel()
 	axe, err := os.ReadFile(filepath.Join("node_modules", "axe-core", "axe.min.js"))
 	need(t, err == nil, "axe-core (npm ci)")
-	url := serve(t, "-ttl", "3s", "-refresh-ttl", "120s", "-grace", "5s")
+	url := serve(t, "-ttl", "3s", "-refresh-ttl", "120s", "-grace", "5s", "-max-sessions", "50") // all looks log in as one user
 	for _, l := range looks {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -62,6 +62,7 @@ func TestLooks(t *testing.T) {
 			tb.waitProblem("")
 			check("wrong password")
 			tb.login("admin")
+			tb.waitSessions()
 			tb.checkTab()
 			tb.click("do-refresh")
 			tb.waitResult("refreshed")
@@ -152,7 +153,7 @@ func TestLanguage(t *testing.T) {
 // TestTranslations checks that both languages have all texts that the page uses, with the same placeholders, and no others.
 func TestTranslations(t *testing.T) {
 	sources := map[string]string{}
-	for _, name := range []string{"i18n.js", "index.html", "app.js", "timeline.js"} {
+	for _, name := range []string{"i18n.js", "index.html", "app.js", "sessions.js", "timeline.js"} {
 		source, err := os.ReadFile(filepath.Join("..", "page", name))
 		if err != nil {
 			t.Fatal(err)
@@ -227,7 +228,7 @@ func checkUses(t *testing.T, texts map[string]string, sources map[string]string)
 	for _, match := range regexp.MustCompile(`data-i18n(?:-label)?="([^"]*)"`).FindAllStringSubmatch(sources["index.html"], -1) {
 		used[match[1]] = true
 	}
-	scripts := sources["app.js"] + sources["timeline.js"]
+	scripts := sources["app.js"] + sources["sessions.js"] + sources["timeline.js"]
 	for _, match := range regexp.MustCompile(`\b(?:t|say)\((?:'(?:good|bad|)', )?'(\w+)'(?:\)|, \{([^}]*)\})`).FindAllStringSubmatch(scripts, -1) {
 		key, given := match[1], map[string]bool{}
 		used[key] = true

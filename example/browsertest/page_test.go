@@ -366,6 +366,7 @@ var pageFiles = map[string]string{
 	"/client.js":   "text/javascript; charset=utf-8",
 	"/history.js":  "text/javascript; charset=utf-8",
 	"/i18n.js":     "text/javascript; charset=utf-8",
+	"/sessions.js": "text/javascript; charset=utf-8",
 	"/timeline.js": "text/javascript; charset=utf-8",
 	"/style.css":   "text/css; charset=utf-8",
 	"/icon.svg":    "image/svg+xml",

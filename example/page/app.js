@@ -4,6 +4,7 @@ import { bindToAnotherKey, browserMayBind, isBound } from './bound.js'
 import { createClient } from './client.js'
 import * as history from './history.js'
 import { currentLanguage, has, t, translate } from './i18n.js'
+import { createSessionList } from './sessions.js'
 import { clockText, createTimeline } from './timeline.js'
 
 const $ = (id) => document.getElementById(id)
@@ -14,6 +15,7 @@ const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
 const client = createClient({ bind: settings.bind !== 'off' && !browserMayBind(settings), fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
+const list = settings.sessions ? createSessionList(client, { make, run, end: endSession }) : null
 let storeForgot = false // whether the last rejected request said so
 let bound = false // whether the browser has bound the session
 let shown = '' // the state that the slow parts of the page were last drawn for
@@ -41,6 +43,7 @@ function sessionChanged(session, elsewhere) {
     known = claimsFromServer().then((claims) => claims && history.add(session, claims)).then(render)
   }
   render()
+  if (elsewhere) list?.update()
 }
 
 let known = Promise.resolve() // resolves when the history has the newest token
@@ -195,6 +198,25 @@ async function logout(url, code) {
   render()
 }
 
+async function endSession({ id, label }) {
+  const response = await client.fetch(`/sessions/${encodeURIComponent(id)}`, { method: 'DELETE' })
+  if (!response.ok) return refused(response, await bodyOf(response))
+  say('good', 'endedSession', { label: label || t('noLabel') })
+}
+
+async function logoutOthers() {
+  const response = await client.fetch('/logout/others', { method: 'POST' })
+  if (!response.ok) return refused(response, await bodyOf(response))
+  say('good', 'endedOthers')
+}
+
+// updateList refreshes an expired token, unlike the updates after other actions.
+async function updateList() {
+  const response = await client.fetch('/sessions')
+  if (!response.ok) return refused(response, await bodyOf(response))
+  await list.show(response, client.session())
+}
+
 function refused(response, { code }) {
   say('bad', 'refused', { status: response.status, code: code ?? '' })
 }
@@ -223,6 +245,7 @@ async function run(action) {
     say('bad', 'failed')
     $('problem').textContent = t(client.session() ? 'failed' : 'failedLogin')
   } finally {
+    await list?.update()
     busy = false
     root.toggleAttribute('data-busy', false)
   }
@@ -352,7 +375,10 @@ function renderState(current, past) {
   if ($('state').textContent !== t(current)) $('state').textContent = t(current) // screen readers announce a change
   $('subject').textContent = past?.subject ?? '–'
   $('sid').textContent = past ? `sid ${past.sid}` : ''
-  if (over) bound = false
+  if (over) {
+    bound = false
+    list?.clear()
+  }
   renderBound()
   for (const id of Object.keys(buttons)) $(id).disabled = over
   if (focused && focused !== document.body && focused.getClientRects().length === 0) $(over ? 'title' : 'do-protected').focus()
@@ -466,6 +492,8 @@ function renderSettings() {
 for (const [id, action] of Object.entries(buttons)) $(id).addEventListener('click', () => run(action))
 if (settings.cookies) $('do-parallel').querySelector('small').textContent = '20 × client.refresh()'
 $('do-renewing').hidden = settings.mode === 'pair' // AutoRefresh needs one-token mode
+$('do-logout-others').addEventListener('click', () => run(logoutOthers))
+$('update-sessions').addEventListener('click', () => run(updateList))
 $('login').addEventListener('submit', (event) => {
   event.preventDefault()
   run(login)
@@ -479,6 +507,7 @@ for (const button of document.querySelectorAll('[data-language]')) {
     translate(button.dataset.language)
     renderSettings()
     render()
+    list?.draw()
   })
 }
 window.addEventListener('storage', (event) => {
@@ -491,6 +520,7 @@ const kept = client.session()
 if (kept) sessionChanged(kept, false)
 render()
 if (kept) checkBound()
+list?.update()
 root.classList.remove('starting')
 
 // The gauges move about 20 times a second, or 4 times if the user prefers reduced motion.
