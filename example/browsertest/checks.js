@@ -135,7 +135,7 @@
 
   // foreign returns the mistake in a text of this language, or an empty string.
   function foreign(text, language, element, code) {
-    if (/undefined|NaN|\[object|\{\w+\}/.test(text)) return 'shows a missing value'
+    if (/\b(undefined|NaN)\b|\[object|\{\w+\}/.test(text)) return 'shows a missing value'
     if (code) return ''
     if (/^[a-z]+([A-Z]|_[a-z])\w*$/.test(text)) return 'is the key of a text'
     const here = element.closest('[lang]').lang
