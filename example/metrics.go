@@ -71,7 +71,7 @@ func (m *metrics) observe(store middleware.Store) middleware.Store {
 	if counted, ok := store.(interface{ Len() int }); ok {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "ginrefresh_blacklist_records",
-			Help: "Records in the blacklist: one for each session that was refreshed or ended, and one for each user who logged out everywhere, until they expire.",
+			Help: "Records in the blacklist: one for each session that was refreshed or ended, one for each user who logged out everywhere, and one for the list of sessions of each user, until they expire.",
 		}, func() float64 { return float64(counted.Len()) }))
 	}
 	observed := observedStore{store, m}

@@ -68,9 +68,9 @@ func TestMetrics(t *testing.T) {
 		`ginrefresh_events_total{code="token_missing",event="rejected"}`:           1,
 		`ginrefresh_events_total{code="token_revoked",event="rejected"}`:           2,
 		`ginrefresh_events_total{code="forbidden",event="rejected"}`:               1,
-		`ginrefresh_blacklist_records`:                                             5, // two ended sessions, one subject, and two lists of sessions
+		`ginrefresh_blacklist_records`:                                             5, // two ended sessions, one subject and the lists of two users
 		`ginrefresh_store_errors_total{operation="swap"}`:                          0,
-		`ginrefresh_store_duration_seconds_count{operation="swap"}`:                8,
+		`ginrefresh_store_duration_seconds_count{operation="swap"}`:                8, // four for the lists of sessions, one for each login
 	} {
 		if got, ok := after[name]; !ok || got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)

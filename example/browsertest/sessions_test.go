@@ -39,6 +39,8 @@ func TestSessions(t *testing.T) {
 			phone.waitListed(2)
 			tablet.login("alice")
 			tablet.waitListed(3)
+			phone.eval(`document.dispatchEvent(new Event("visibilitychange"))`) // the user comes back to the tab
+			phone.waitListed(3)
 
 			laptop.click("update-sessions")
 			laptop.waitListed(3)
