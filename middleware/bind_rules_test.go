@@ -329,3 +329,34 @@ func TestR18_BindOff(t *testing.T) {
 		b.required("R18", err, b.id())
 	})
 }
+
+// A thousand bound clients lose an answer, and come back a minute later.
+func TestR18_AThousandLostAnswers(t *testing.T) {
+	inBubble(t, func(w world) {
+		clients := make([]*boundClient, 1000)
+		for i := range clients {
+			clients[i] = newBoundClient(w, i%2 == 0)
+		}
+		wait(time.Minute)
+		current := make([]string, len(clients))
+		for i, b := range clients {
+			lost, err := b.present(b.tokens.RefreshToken, ownKey, b.id())
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			current[i] = idOf(b.auth, lost.RefreshToken)
+		}
+		wait(time.Minute)
+		loggedOut := 0
+		for i, b := range clients {
+			_, err := b.present(b.tokens.RefreshToken, ownKey, b.id())
+			b.required("R18: after a minute", err, current[i])
+			if _, err := b.present(b.tokens.RefreshToken, ownKey, current[i]); err != nil {
+				loggedOut++
+			}
+		}
+		if loggedOut != 0 {
+			w.t.Errorf("R18: %d of %d clients are logged out", loggedOut, len(clients))
+		}
+	})
+}
