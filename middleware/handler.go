@@ -60,7 +60,11 @@ func (a *Auth) login(c *gin.Context) (Tokens, *session.Token, error) {
 	if err != nil {
 		return Tokens{}, nil, loginError(err)
 	}
-	begun.Replaces = a.previousSessions(c)
+	if a.rules.MaxSessions > 0 {
+		for _, t := range a.previousSessions(c) {
+			begun.Replaces = append(begun.Replaces, t.Session)
+		}
+	}
 	return a.issue(c.Request.Context(), id, begun)
 }
 
@@ -78,29 +82,24 @@ func loginError(err error) error {
 	return newError(CodeStoreUnavailable, err)
 }
 
-// previousSessions returns the ids of the sessions that endPreviousSessions will end.
-func (a *Auth) previousSessions(c *gin.Context) (ids []string) {
+// previousSessions returns a genuine token of each session whose cookies came with the request.
+func (a *Auth) previousSessions(c *gin.Context) (tokens []*session.Token) {
 	for _, text := range a.cookies.tokens(c.Request) {
-		if t, _, err := a.decode(a.verifier.Load(), text); err == nil && !slices.Contains(ids, t.Session) {
-			ids = append(ids, t.Session)
+		t, _, err := a.decode(a.verifier.Load(), text)
+		if err == nil && !slices.ContainsFunc(tokens, func(other *session.Token) bool { return other.Session == t.Session }) {
+			tokens = append(tokens, t)
 		}
 	}
-	return ids
+	return tokens
 }
 
 // endPreviousSessions ends the sessions of the cookies that came with a login, except the new session (R16).
 func (a *Auth) endPreviousSessions(c *gin.Context, newSession string) error {
-	if a.cookies == nil {
-		return nil
-	}
-	ended := map[string]bool{newSession: true}
-	for _, text := range a.cookies.tokens(c.Request) {
-		t, _, err := a.decode(a.verifier.Load(), text)
-		if err != nil || ended[t.Session] {
+	for _, t := range a.previousSessions(c) {
+		if t.Session == newSession {
 			continue
 		}
-		ended[t.Session] = true
-		err = fromVerdict(a.rules.Logout(c.Request.Context(), t))
+		err := fromVerdict(a.rules.Logout(c.Request.Context(), t))
 		if hasCode(err, CodeRefreshExpired) {
 			continue // there is nothing left to end
 		}

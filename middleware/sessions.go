@@ -113,9 +113,6 @@ func (a *Auth) SessionsHandler(c *gin.Context) {
 // if the subject has no such session. Mount it as DELETE /sessions/:id behind a guard.
 func (a *Auth) EndSessionHandler(c *gin.Context) {
 	a.ownSessions(c, func(t *session.Token) error {
-		if err := a.checkListed(t.Subject); err != nil {
-			return err
-		}
 		id := c.Param("id")
 		found, err := a.rules.RevokeListed(c.Request.Context(), t.Subject, id)
 		switch {
@@ -134,9 +131,6 @@ func (a *Auth) EndSessionHandler(c *gin.Context) {
 // POST behind a guard.
 func (a *Auth) LogoutOthersHandler(c *gin.Context) {
 	a.ownSessions(c, func(t *session.Token) error {
-		if err := a.checkListed(t.Subject); err != nil {
-			return err
-		}
 		if err := a.rules.RevokeOthers(c.Request.Context(), t.Subject, t.Session); err != nil {
 			return fromVerdict(err)
 		}
@@ -154,7 +148,11 @@ func (a *Auth) ownSessions(c *gin.Context, handle func(t *session.Token) error) 
 		a.answerError(c, errors.New("middleware: this handler must be behind a guard, such as Required"))
 		return
 	}
-	if err := handle(t); err != nil {
+	err := a.checkListed(t.Subject)
+	if err == nil {
+		err = handle(t)
+	}
+	if err != nil {
 		a.reject(c, EventRejected, presentedToken{}, t, err)
 	}
 }

@@ -34,6 +34,9 @@ func (s state) err() error {
 	return nil
 }
 
+// over reports whether the session itself is over, whichever of its tokens is presented.
+func (s state) over() bool { return s == revoked || s == tooOld || s == forgotten }
+
 // status is what the blacklist says about a token.
 type status struct {
 	state
@@ -80,7 +83,7 @@ func (r *Rules) Alive(ctx context.Context, t *Token) error {
 	switch {
 	case err != nil:
 		return err
-	case s.state == revoked || s.state == tooOld || s.state == forgotten:
+	case s.state.over():
 		return s.err()
 	}
 	return nil

@@ -50,18 +50,11 @@ func (l list) encode() string {
 
 // expires returns when the record may be deleted (R13).
 func (l list) expires(r *Rules) time.Time {
-	last := time.UnixMicro(l.Cutoff).Add(r.longestSession())
+	last := l.Cutoff + r.longestSession().Microseconds()
 	for _, s := range l.Sessions {
-		last = later(last, time.Unix(s.DeadAt, 0))
+		last = max(last, s.DeadAt*microsPerSecond)
 	}
-	return last.Add(clockSkew)
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+	return time.UnixMicro(last).Add(clockSkew)
 }
 
 // Listed is a session of a subject that lives.
@@ -224,7 +217,7 @@ func (r *Rules) RevokeOthers(ctx context.Context, subject, except string) error 
 			}
 		}
 		l.Sessions = kept
-		l.Cutoff, l.By = max(r.instant(0)+clockSkew.Microseconds(), l.Cutoff+1, since+1), r.name
+		l.Cutoff, l.By = r.nextCutoff(l.Cutoff, since), r.name
 		return change{value: l.encode(), expires: l.expires(r)}, nil
 	})
 }

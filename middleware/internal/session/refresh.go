@@ -35,7 +35,7 @@ func (f *Refresh) Recheck() (err error) {
 	if f.status, err = f.rules.read(f.store, f.token, f.arrived); err != nil {
 		return err
 	}
-	if s := f.status.state; s != revoked && s != tooOld && s != forgotten {
+	if !f.status.state.over() {
 		if err := f.checkProof(); err != nil {
 			return err
 		}

@@ -50,15 +50,20 @@ func (r *Rules) RevokeSubject(ctx context.Context, subject string) error {
 	return r.revoke(r.stepStore(context.WithoutCancel(ctx)), subject)
 }
 
-// revoke moves the subject's cutoff a clock skew ahead of now. A login is born no earlier than the cutoff and the store's
+// nextCutoff returns a cutoff that is a clock skew ahead of now. A login is born no earlier than the cutoff and the store's
 // since that it saw, so each cutoff has to be later than both.
+func (r *Rules) nextCutoff(old, since int64) int64 {
+	return max(r.instant(0)+clockSkew.Microseconds(), old+1, since+1)
+}
+
+// revoke moves the subject's cutoff.
 func (r *Rules) revoke(a *stepStore, subject string) error {
 	return a.update(subjectKey(subject), func(value string, since int64) (change, error) {
 		old, err := decodeCutoff(value)
 		if err != nil {
 			return change{}, err
 		}
-		c := cutoff{instant: max(r.instant(0)+clockSkew.Microseconds(), old.instant+1, since+1), by: r.name}
+		c := cutoff{instant: r.nextCutoff(old.instant, since), by: r.name}
 		return change{value: c.encode(), expires: time.UnixMicro(c.instant).Add(r.longestSession())}, nil
 	})
 }
