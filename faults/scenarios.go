@@ -37,10 +37,12 @@ const short = 3 * time.Second
 
 var scenarios = []scenario{
 	{name: "memory: restart of the process", play: memoryRestart, grace: short, promises: noPass},
-	{name: "bolt: file of two seconds ago", play: boltRestore, grace: short, promises: noWitness},
+	{name: "bolt: file of two seconds ago", play: boltRestore(false), grace: short, promises: noWitness},
+	{name: "bolt: file of two seconds ago, removed", play: boltRestore(true), grace: short, promises: noPass},
 	{name: "redis: FLUSHALL", play: single(flush), grace: short, promises: noPass | noForks},
 	{name: "redis: kill -9, nothing on disk", play: single(restart), grace: short, promises: noPass | noForks},
 	{name: "redis: snapshot of two seconds ago", play: single(redisRestore), grace: short, promises: noWitness},
+	{name: "redis: snapshot of two seconds ago, emptied", play: single(redisRestoreAndFlush), grace: short, promises: noPass | noForks},
 	{name: "redis: SIGSTOP for three seconds", play: single(freeze), promises: all},
 	{name: "redis: kill -9, appendfsync always", play: single(restart, "--appendonly", "yes", "--appendfsync", "always"), promises: all},
 
@@ -134,31 +136,41 @@ func memoryRestart(l *lab) {
 	l.fault(func() { l.restart(func() { l.use(start()) }) })
 }
 
-func boltRestore(l *lab) {
-	file, backup := filepath.Join(l.newDir(), "blacklist.db"), filepath.Join(l.newDir(), "backup.db")
-	var bolt *boltstore.Store
-	open := func(int) middleware.Store {
-		if bolt == nil {
-			var err error
-			bolt, err = boltstore.Open(file)
-			l.must(err)
+// boltRestore opens the backup of two seconds ago. With remove it removes the file first, as the documentation says.
+func boltRestore(remove bool) func(*lab) {
+	return func(l *lab) {
+		file, backup := filepath.Join(l.newDir(), "blacklist.db"), filepath.Join(l.newDir(), "backup.db")
+		var bolt *boltstore.Store
+		open := func(int) middleware.Store {
+			if bolt == nil {
+				var err error
+				bolt, err = boltstore.Open(file)
+				l.must(err)
+			}
+			return bolt
 		}
-		return bolt
-	}
-	l.cleanup(func() { bolt.Close() })
-	replace := func(to, from string) {
-		l.restart(func() {
-			l.must(bolt.Close())
-			bolt = nil
-			l.copyFile(to, from)
-			l.use(open)
+		l.cleanup(func() { bolt.Close() })
+		reopen := func(change func()) {
+			l.restart(func() {
+				l.must(bolt.Close())
+				bolt = nil
+				change()
+				l.use(open)
+			})
+		}
+		l.begin(open)
+		reopen(func() { l.copyFile(backup, file) })
+		l.load.restored = time.Now()
+		l.wait(2 * time.Second)
+		l.fault(func() {
+			reopen(func() {
+				l.copyFile(file, backup)
+				if remove {
+					l.must(os.Remove(file))
+				}
+			})
 		})
 	}
-	l.begin(open)
-	replace(backup, file)
-	l.load.restored = time.Now()
-	l.wait(2 * time.Second)
-	l.fault(func() { replace(file, backup) })
 }
 
 func (l *lab) copyFile(to, from string) {
@@ -186,6 +198,12 @@ func redisRestore(l *lab, s *server) {
 	l.wait(2 * time.Second)
 	l.load.faultAt = time.Now()
 	restart(l, s)
+}
+
+// redisRestoreAndFlush empties the restored Redis, as the documentation says.
+func redisRestoreAndFlush(l *lab, s *server) {
+	redisRestore(l, s)
+	s.do("FLUSHALL")
 }
 
 func freeze(l *lab, s *server) {
