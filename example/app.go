@@ -15,7 +15,7 @@ import (
 
 // newApp builds the server: the store, the key, the Auth and the routes. closeApp closes the store.
 func newApp(s settings, log *slog.Logger) (app http.Handler, closeApp func() error, err error) {
-	blacklist, closeApp, err := openStore(s.store, log)
+	blacklist, closeApp, err := openStore(s, log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -86,7 +87,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 type settings struct {
 	addr, mode, alg, key, issuer, audience, store, bind string
 
-	ttl, refreshTTL, idleTTL, grace, leeway time.Duration
+	ttl, refreshTTL, idleTTL, grace, leeway, maxStaleness time.Duration
 
 	maxSessions int
 
@@ -111,6 +112,7 @@ func parseSettings(args []string, getenv func(string) string, output io.Writer) 
 	flags.DurationVar(&s.idleTTL, "idle-ttl", 0, "how long a session may go without a refresh; 0 means no limit")
 	flags.DurationVar(&s.grace, "grace", 10*time.Second, "grace period: how long a replaced token is still accepted; 0 means not at all")
 	flags.DurationVar(&s.leeway, "leeway", 0, "tolerated difference between the clocks of the servers")
+	flags.DurationVar(&s.maxStaleness, "max-staleness", 0, "with Redis: check requests in this process's memory, which may miss a logout for so long at most; 0 asks Redis for each request")
 	flags.IntVar(&s.maxSessions, "max-sessions", 5, "how many sessions a user can have: at the limit a login ends an older one; 0 means no limit and no list of sessions")
 	flags.BoolVar(&s.cookies, "cookies", false, "send the tokens in cookies")
 	flags.StringVar(&s.bind, "bind", "off", "bind sessions to a key of the client: off, offered or required; needs -mode pair. With -cookies and -tls, browsers with DBSC bind them by themselves")
@@ -120,6 +122,9 @@ func parseSettings(args []string, getenv func(string) string, output io.Writer) 
 	}
 	if s.ttl == 0 || s.refreshTTL == 0 { // a zero field in Config selects the default
 		return settings{}, errors.New("example: -ttl and -refresh-ttl must not be 0")
+	}
+	if s.maxStaleness != 0 && !strings.HasPrefix(s.store, "redis") {
+		return settings{}, errors.New("example: -max-staleness needs a Redis: no other store answers from memory that others may have changed")
 	}
 	if flags.NArg() > 0 {
 		return settings{}, fmt.Errorf("example: unexpected argument %q", flags.Arg(0))

@@ -358,6 +358,7 @@ func TestBadFlags(t *testing.T) {
 		"-idle-ttl 1s":            "IdleTTL",
 		"-grace 6m":               "Grace",
 		"-leeway -1s":             "Leeway",
+		"-max-staleness 1s":       "Redis",
 		"-max-sessions -1":        "MaxSessions",
 		"-max-sessions 51":        "MaxSessions",
 		"-addr nowhere":           "nowhere",

@@ -32,7 +32,7 @@ func newMetrics() *metrics {
 		}, []string{"event", "code"}),
 		storeSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "ginrefresh_store_duration_seconds",
-			Help:    "Duration of calls to the store. Reads from this process's memory (Peek) are not measured.",
+			Help:    "Duration of calls to the store. Reads from this process's memory (Peek, PeekRecent) are not measured.",
 			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 16), // 50 µs to 1.6 s, which is more than StoreTimeout
 		}, []string{"operation"}),
 		storeErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -65,8 +65,8 @@ func (m *metrics) handler() gin.HandlerFunc {
 	return gin.WrapH(promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 }
 
-// observe returns a store that measures the calls to store. The result is a Peeker if store is one, because the guards prefer
-// a Peeker.
+// observe returns a store that measures the calls to store. If store can be read from memory, so can the result: the guards
+// prefer that.
 func (m *metrics) observe(store middleware.Store) middleware.Store {
 	if counted, ok := store.(interface{ Len() int }); ok {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -77,6 +77,9 @@ func (m *metrics) observe(store middleware.Store) middleware.Store {
 	observed := observedStore{store, m}
 	if peeker, ok := store.(middleware.Peeker); ok {
 		return observedPeeker{observed, peeker}
+	}
+	if peeker, ok := store.(middleware.RecentPeeker); ok {
+		return observedRecentPeeker{observed, peeker}
 	}
 	return observed
 }
@@ -104,6 +107,12 @@ type observedStore struct {
 type observedPeeker struct {
 	observedStore
 	middleware.Peeker
+}
+
+// observedRecentPeeker does not measure PeekRecent, for the same reason.
+type observedRecentPeeker struct {
+	observedStore
+	middleware.RecentPeeker
 }
 
 func (o observedStore) Get(ctx context.Context, keys ...string) ([]string, time.Time, error) {

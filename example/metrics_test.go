@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +97,39 @@ func (s slowStore) Get(_ context.Context, keys ...string) ([]string, time.Time, 
 
 func (s slowStore) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
 	return s.err == nil, s.err
+}
+
+// recentStore is a RecentPeeker that knows every answer.
+type recentStore struct {
+	slowStore
+	peeked *atomic.Int64
+}
+
+func (s recentStore) PeekRecent(string) (string, time.Time, bool) {
+	s.peeked.Add(1)
+	return "", time.UnixMicro(0), true
+}
+
+// A guard reads the recent answers of a store that is observed.
+func TestObservedRecentPeeker(t *testing.T) {
+	t.Parallel()
+	observed := recentStore{peeked: new(atomic.Int64)}
+	m := newMetrics()
+	auth, err := newAuth(settings{mode: "single", bind: "off", alg: "HS256", ttl: time.Minute, refreshTTL: time.Hour},
+		m.observe(observed), slog.New(slog.DiscardHandler), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := auth.Issue(t.Context(), middleware.Identity{Subject: "admin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.Verify(t.Context(), tokens.AccessToken); err != nil {
+		t.Fatal(err)
+	}
+	if observed.peeked.Load() == 0 {
+		t.Error("the check asked the store, although it knows a recent answer")
+	}
 }
 
 // An observed store is a Peeker if, and only if, the store is one.

@@ -17,8 +17,8 @@ import (
 )
 
 // openStore opens the store that the -store flag names: memory, bolt:FILE, or the URL of a Redis.
-func openStore(name string, log *slog.Logger) (middleware.Store, func() error, error) {
-	scheme, rest, _ := strings.Cut(name, ":")
+func openStore(s settings, log *slog.Logger) (middleware.Store, func() error, error) {
+	scheme, rest, _ := strings.Cut(s.store, ":")
 	switch scheme {
 	case "memory":
 		memory := store.NewMemory()
@@ -30,23 +30,23 @@ func openStore(name string, log *slog.Logger) (middleware.Store, func() error, e
 		}
 		return bolt, bolt.Close, nil
 	case "redis", "rediss":
-		return openRedis(name, log)
+		return openRedis(s, log)
 	}
-	return nil, nil, fmt.Errorf("example: unknown -store %q: use memory, bolt:FILE or redis://HOST:PORT", name)
+	return nil, nil, fmt.Errorf("example: unknown -store %q: use memory, bolt:FILE or redis://HOST:PORT", s.store)
 }
 
 // openRedis connects to a Redis server or Cluster. The URL may have more addresses: redis://HOST:PORT?addr=HOST:PORT&addr=HOST:PORT.
-func openRedis(url string, log *slog.Logger) (middleware.Store, func() error, error) {
-	options, err := rueidis.ParseURL(url)
+func openRedis(s settings, log *slog.Logger) (middleware.Store, func() error, error) {
+	options, err := rueidis.ParseURL(s.store)
 	if err != nil {
 		return nil, nil, fmt.Errorf("example: -store: %w", err)
 	}
-	options.DisableCache = true // the store does not use the client-side cache, so the server need not support tracking
+	options.DisableCache = true // the store does not use the client's cache: with MaxStaleness it keeps its own
 	client, err := rueidis.NewClient(options)
 	if err != nil {
 		return nil, nil, fmt.Errorf("example: -store: %w", err)
 	}
-	blacklist, err := redisstore.New(client, redisstore.Options{})
+	blacklist, err := redisstore.New(client, redisstore.Options{MaxStaleness: s.maxStaleness})
 	if err != nil {
 		client.Close()
 		return nil, nil, err
@@ -59,5 +59,9 @@ func openRedis(url string, log *slog.Logger) (middleware.Store, func() error, er
 	case err != nil:
 		log.Warn("this Redis can lose revocations, or fail", "reason", err)
 	}
-	return blacklist, func() error { client.Close(); return nil }, nil
+	closeAll := func() error {
+		defer client.Close()
+		return blacklist.Close()
+	}
+	return blacklist, closeAll, nil
 }
