@@ -74,6 +74,19 @@ func TestR17ListedAndAlive(t *testing.T) {
 	})
 }
 
+// Logins in the second after a log-out everywhere are born at the same instant. They still end each other in their order.
+func TestR17LoginsOfOneBirth(t *testing.T) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server(limited(5))
+		wantCode(t, "log out everywhere", auth.RevokeSubject(t.Context(), "admin"), "")
+		var all []middleware.Tokens
+		for range 10 {
+			all = append(all, issueTokens(t, auth, middleware.Identity{}))
+		}
+		wantSessions(t, "ten logins", auth, all[5:]...)
+	})
+}
+
 func TestR17WhatIsListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auth := newAuth(t, limited(3), func(c *middleware.Config) { c.TTL, c.RefreshTTL, c.IdleTTL = time.Minute, time.Hour, 10*time.Minute })

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,12 +26,16 @@ func newServer(t *testing.T, redis *redistest.Server) *middleware.Auth {
 	return newServerOn(t, connect(t, redis, redisstore.Options{}))
 }
 
-func newServerOn(t *testing.T, s *redisstore.Store) *middleware.Auth {
+func newServerOn(t *testing.T, s *redisstore.Store, changes ...func(*middleware.Config)) *middleware.Auth {
 	t.Helper()
-	auth, err := middleware.New(middleware.Config{
+	config := middleware.Config{
 		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte("a secret of more than thirty-two bytes")}},
 		Store: s,
-	})
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	auth, err := middleware.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +213,49 @@ func TestR11_LocalChecks(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); verify(1, token) != middleware.CodeTokenRevoked; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the logout is not known elsewhere after 20 s")
+		}
+	}
+}
+
+// R17: 64 parallel logins of a user at two servers, with a limit of five, leave exactly five sessions, alive and listed.
+func TestR17_ParallelLoginsAtTwoServersKeepTheLimit(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	var servers [2]*middleware.Auth
+	for i := range servers {
+		servers[i] = newServerOn(t, connect(t, redis, redisstore.Options{}), func(c *middleware.Config) {
+			c.MaxSessions = 5
+			c.StoreTimeout = 9 * time.Second // each of the logins may have to wait for all others
+		})
+	}
+	for range rounds(50, 5) {
+		var tokens [64]middleware.Tokens
+		var errs [64]error
+		var wg sync.WaitGroup
+		for i := range tokens {
+			wg.Go(func() { tokens[i], errs[i] = servers[i%2].Issue(t.Context(), middleware.Identity{Subject: "alice"}) })
+		}
+		wg.Wait()
+		if err := errors.Join(errs[:]...); err != nil {
+			t.Fatal(err)
+		}
+		var alive, listed []string
+		for i, token := range tokens {
+			if _, err := servers[i/32].Verify(t.Context(), token.AccessToken); err == nil {
+				alive = append(alive, token.Claims.SessionID)
+			}
+		}
+		list, err := servers[0].Sessions(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, session := range list {
+			listed = append(listed, session.ID)
+		}
+		slices.Sort(alive)
+		slices.Sort(listed)
+		if len(alive) != 5 || !slices.Equal(alive, listed) {
+			t.Fatalf("alive are %q, listed %q, want the same five", alive, listed)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -86,7 +87,7 @@ func (r *Rules) Enlist(ctx context.Context, t *Token, l Login) (ended []Listed, 
 		}
 		own := listed{ID: t.Session, AuthTime: t.AuthTime, Deadline: t.Deadline, DeadAt: r.allDeadAt(t).Unix(), Label: l.Label}
 		current.Sessions = append(current.Sessions, own)
-		slices.SortStableFunc(current.Sessions, func(a, b listed) int { return strings.Compare(a.ID, b.ID) })
+		slices.SortStableFunc(current.Sessions, func(a, b listed) int { return cmp.Compare(birthOf(a.ID), birthOf(b.ID)) })
 		return change{value: current.encode(), expires: current.expires(r)}, nil
 	})
 	return ended, err
