@@ -42,7 +42,7 @@ var scenarios = []scenario{
 	{name: "redis: FLUSHALL", play: single(flush), grace: short, promises: noPass | noForks},
 	{name: "redis: kill -9, nothing on disk", play: single(restart), grace: short, promises: noPass | noForks},
 	{name: "redis: snapshot of two seconds ago", play: single(redisRestore), grace: short, promises: noWitness},
-	{name: "redis: snapshot of two seconds ago, emptied", play: single(redisRestoreAndFlush), grace: short, promises: noPass | noForks},
+	{name: "redis: snapshot of two seconds ago, emptied", play: single(redisRestoreAndFlush), grace: short, promises: noPass},
 	{name: "redis: SIGSTOP for three seconds", play: single(freeze), promises: all},
 	{name: "redis: kill -9, appendfsync always", play: single(restart, "--appendonly", "yes", "--appendfsync", "always"), promises: all},
 
