@@ -17,6 +17,6 @@
 //   - reference_test.go states what must hold after every schedule, in the terms of docs/model.md,
 //   - interleaving_test.go chooses the combinations of operations and reports the results.
 //
-// go test runs a fixed part of the combinations. GINREFRESH_FULL=1 runs all of them, which takes about two
+// go test runs a fixed part of the combinations. GINREFRESH_FULL=1 runs all of them, which takes a few
 // minutes. With -v, each combination is listed with its number of schedules.
 package interleaving

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.ReleaseMode)
+	debug.SetGCPercent(800) // a schedule leaves garbage behind, and next to nothing else
 	os.Exit(m.Run())
 }
 
@@ -69,8 +71,9 @@ const endless = 100_000
 
 // explore runs every schedule of the combination.
 func (c combination) explore() (r result) {
+	w := &world{setup: c.setup}
 	explore(func(choose func(int) int) bool {
-		w := c.play(choose)
+		c.play(w, choose)
 		if c.disturbance != undisturbed && !w.disturbed {
 			return true // the undisturbed combination counts this schedule
 		}
@@ -108,8 +111,8 @@ func (r *result) judge(found []string, describe func() string) {
 }
 
 // play runs one schedule.
-func (c combination) play(choose func(int) int) *world {
-	w := newWorld(c.setup, &scheduler{disturbance: c.disturbance, twice: c.twice, choose: choose})
+func (c combination) play(w *world, choose func(int) int) {
+	w.begin(&scheduler{disturbance: c.disturbance, twice: c.twice, choose: choose})
 	for i, o := range c.operations {
 		call := &call{operation: o, index: i, presented: w.current}
 		if o.old {
@@ -122,7 +125,6 @@ func (c combination) play(choose func(int) int) *world {
 		w.calls = append(w.calls, call)
 	}
 	w.run(w.calls, func(c *call) { c.answer = c.operation.run(w, c, w.servers[c.server]) })
-	return w
 }
 
 // probe verifies and refreshes every issued token on the servers. It undoes its changes to the store.

@@ -134,6 +134,7 @@ func doChangeOthers(w *world, c *call, s *server) answer {
 
 // doSetKeys replaces the key on one server after the other, as one does after a leak.
 func doSetKeys(w *world, c *call, s *server) answer {
+	w.keysReplaced = true
 	for i := range w.servers {
 		_, _ = w.wait(context.WithoutCancel(c.ctx), point{what: fmt.Sprintf("SetKeys on server %d", i)})
 		if err := w.servers[i].SetKeys(key("new")); err != nil {

@@ -23,14 +23,24 @@ const (
 
 var keyNames = []keyName{noKey, ownKey, otherKey}
 
-var clientKeys = map[keyName]*ecdsa.PrivateKey{ownKey: newClientKey(), otherKey: newClientKey()}
+var clientKeys = map[keyName]clientKey{ownKey: newClientKey(), otherKey: newClientKey()}
 
-func newClientKey() *ecdsa.PrivateKey {
+// clientKey is a key with its coordinates as in a JWK. Nearly every schedule compares them.
+type clientKey struct {
+	private *ecdsa.PrivateKey
+	x, y    string
+}
+
+func newClientKey() clientKey {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
 	}
-	return key
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		panic(err)
+	}
+	return clientKey{key, encode(point[1:33]), encode(point[33:])}
 }
 
 // proofs returns the proof of a client that refreshes a token, or none.
@@ -39,19 +49,15 @@ func proofs(key keyName, refreshToken string) []middleware.Proof {
 		return nil
 	}
 	const url = "https://example.com/refresh"
-	private := clientKeys[key]
-	point, err := private.PublicKey.Bytes()
-	if err != nil {
-		panic(err)
-	}
+	client := clientKeys[key]
 	text := segment(map[string]any{
 		"typ": "dpop+jwt", "alg": "ES256",
-		"jwk": map[string]string{"kty": "EC", "crv": "P-256", "x": encode(point[1:33]), "y": encode(point[33:])},
+		"jwk": map[string]string{"kty": "EC", "crv": "P-256", "x": client.x, "y": client.y},
 	}) + "." + segment(map[string]any{
 		"jti": rand.Text(), "htm": "POST", "htu": url, "iat": time.Now().Unix(), "nonce": contents(refreshToken).ID,
 	})
 	digest := sha256.Sum256([]byte(text))
-	r, s, err := ecdsa.Sign(rand.Reader, private, digest[:])
+	r, s, err := ecdsa.Sign(rand.Reader, client.private, digest[:])
 	if err != nil {
 		panic(err)
 	}
@@ -69,9 +75,9 @@ func segment(object map[string]any) string {
 }
 
 // keyOf returns the name of the key in a refresh token.
-func keyOf(refreshToken string) keyName {
-	for name, private := range clientKeys {
-		if point, err := private.PublicKey.Bytes(); err == nil && contents(refreshToken).Confirmation.Key.X == encode(point[1:33]) {
+func keyOf(refreshToken claims) keyName {
+	for name, client := range clientKeys {
+		if refreshToken.Confirmation.Key.X == client.x {
 			return name
 		}
 	}

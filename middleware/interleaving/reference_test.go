@@ -73,7 +73,10 @@ func (h *history) know(a answer, login *call) *token {
 	}
 	t := &token{access: a.access, refresh: a.refresh, id: c.ID, session: h.sessions[i], expires: time.Unix(c.Expires, 0)}
 	h.tokens = append(h.tokens, t)
-	if key := keyOf(t.refresh); key != noKey {
+	if h.twoTokens {
+		c = contents(a.refresh)
+	}
+	if key := keyOf(c); key != noKey {
 		h.keys = append(h.keys, boundTo{t.session, key})
 		t.session.key, t.bound = key, true
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -63,7 +64,7 @@ func (s setup) String() string {
 	return name
 }
 
-// world has the servers, the store and the session of one schedule.
+// world has the servers, the store and the session of one schedule after the other.
 type world struct {
 	setup
 	*scheduler
@@ -73,6 +74,7 @@ type world struct {
 	password string
 	cookie   []*http.Cookie // the cookies in the browser of the session
 	history
+	keysReplaced      bool   // on the servers, by SetKeys
 	current, previous *token // of the session; previous is nil before its first refresh
 }
 
@@ -81,24 +83,32 @@ type server struct {
 	routes *gin.Engine
 }
 
-func newWorld(s setup, scheduler *scheduler) *world {
-	w := &world{setup: s, scheduler: scheduler, password: oldPassword, history: history{twoTokens: s.pair}}
-	w.store = &store{scheduler: scheduler, defect: s.defect, records: map[string]record{}, versions: map[string]*atomic.Uint64{}, since: time.UnixMicro(0)}
+// begin sets up the state before a schedule. It keeps the servers of the schedule before, unless they have changed: apart
+// from its keys and its token cache an Auth has no state.
+func (w *world) begin(scheduler *scheduler) {
+	w.scheduler, w.password, w.cookie = scheduler, oldPassword, nil
+	w.history, w.current, w.previous = history{twoTokens: w.pair}, nil, nil
+	if w.store == nil {
+		w.store = new(store)
+	}
+	*w.store = store{scheduler: scheduler, defect: w.defect, records: map[string]record{}, versions: map[string]*atomic.Uint64{}, since: time.UnixMicro(0)}
 	scheduler.lose = w.store.forget
 	if scheduler.disturbance == rollingBack {
 		scheduler.lose = w.store.rollBack
 	}
-	if s.peek {
+	if w.peek {
 		w.peeker = &peekStore{store: w.store, busy: map[string]bool{}}
 	}
-	for i := range w.servers {
-		w.servers[i] = w.newServer()
+	if w.peek || w.keysReplaced || w.servers[0] == nil {
+		w.keysReplaced = false
+		for i := range w.servers {
+			w.servers[i] = w.newServer()
+		}
 	}
 	// All schedules begin at the same fraction of a second, as exp and iat are whole seconds.
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second)))
-	w.begin()
+	w.login()
 	w.store.backup = maps.Clone(w.store.records)
-	return w
 }
 
 func (w *world) newServer() *server {
@@ -139,8 +149,8 @@ func key(id string) []middleware.Key {
 	return []middleware.Key{{ID: id, Algorithm: middleware.HS256, Key: []byte(id + " key of thirty-two bytes or more")}}
 }
 
-// begin starts the session, and another session of the same subject that no operation uses.
-func (w *world) begin() {
+// login starts the session, and another session of the same subject that no operation uses.
+func (w *world) login() {
 	first := noKey
 	if w.bound {
 		first = ownKey
@@ -271,12 +281,22 @@ type claims struct {
 	} `json:"cnf"`
 }
 
+// headers has the contents of every header of a token by its text, of which there are few.
+var headers sync.Map
+
 func contents(text string) (c claims) {
-	for i, part := range strings.Split(text, ".") {
-		if i < 2 {
-			b, _ := base64.RawURLEncoding.DecodeString(part)
-			_ = json.Unmarshal(b, &c)
-		}
+	header, rest, _ := strings.Cut(text, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	read := func(part string) {
+		b, _ := base64.RawURLEncoding.DecodeString(part)
+		_ = json.Unmarshal(b, &c)
 	}
+	if known, ok := headers.Load(header); ok {
+		c = known.(claims)
+	} else {
+		read(header)
+		headers.Store(header, c)
+	}
+	read(payload)
 	return c
 }
