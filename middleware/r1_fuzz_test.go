@@ -1,6 +1,7 @@
 package middleware_test
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -18,10 +19,27 @@ import (
 
 // R1: fuzzed, and compared with golang-jwt.
 
+// blank is a store without records, as at the start of every input. The seeds are older than the worker of the fuzzer that runs
+// them, so it must not say since when it has forgotten nothing (R20).
+type blank struct{}
+
+func (blank) Get(_ context.Context, keys ...string) ([]string, time.Time, error) {
+	return make([]string, len(keys)), time.Time{}, nil
+}
+
+func (blank) CompareAndSwap(context.Context, string, string, string, time.Time) (bool, error) {
+	return true, nil
+}
+
+func newBlankAuth(f *testing.F) *middleware.Auth {
+	return newAuth(f, func(c *middleware.Config) { c.Store = blank{} })
+}
+
 // No text makes Verify panic, and every accepted text has a valid signature.
 func FuzzDecode(f *testing.F) {
-	auth := newAuth(f)
+	auth := newBlankAuth(f)
 	genuine := login(f, auth)
+	verify(f, auth, genuine)
 	m := membersOf(f, genuine)
 	parts := strings.Split(genuine, ".")
 	for _, text := range []string{
@@ -53,7 +71,9 @@ func FuzzDecode(f *testing.F) {
 // With a valid signature on any header and payload nothing panics, and golang-jwt reads the same claims from an
 // accepted token and from its successor.
 func FuzzDecodeSigned(f *testing.F) {
-	m := membersOf(f, login(f, newAuth(f))).with("exp", "4102444800").with("refresh_exp", "4102444800")
+	auth := newBlankAuth(f)
+	m := membersOf(f, login(f, auth)).with("exp", "4102444800").with("refresh_exp", "4102444800")
+	verify(f, auth, forge(ourHeader, m.object()))
 	for _, header := range []string{ourHeader, `{"typ":"JWT","alg":"HS256","x":[{"a":"}"}]}`, `{"alg":"none","typ":"JWT"}`, `{"alg":"HS256","typ":"refresh+jwt"}`} {
 		for _, payload := range []string{
 			m.object(), m.object(`"SUB":"root"`), m.object(`"sub":"root"`), m.object(`"\u0073ub":"root"`), m.with("aud", `["a",null]`).object(),
@@ -65,7 +85,6 @@ func FuzzDecodeSigned(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, header, payload string) {
-		auth := newAuth(t) // with an empty blacklist, so that inputs do not affect each other
 		text := forge(header, payload)
 		claims, err := auth.Verify(t.Context(), text)
 		if err != nil {
