@@ -114,7 +114,7 @@ func TestR1LargestExp(t *testing.T) {
 func TestR1LastDate(t *testing.T) {
 	auth := newAuth(t)
 	m := membersOf(t, login(t, auth))
-	const last = math.MaxInt64 / 4 / 1_000_000
+	const last int64 = math.MaxInt64 / 4 / 1_000_000
 	for exp, code := range map[string]middleware.Code{
 		fmt.Sprint(last):            "",
 		fmt.Sprint(last) + ".0":     "",
