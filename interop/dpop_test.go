@@ -90,7 +90,7 @@ func TestDPoP(t *testing.T) {
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("-bind %s, %s:\n%+v, want\n%+v", mode, client, got, want)
 			}
-			t.Logf("-bind %s, tested with %s", mode, client)
+			t.Log("proof: with", client)
 		}
 	}
 }

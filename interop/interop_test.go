@@ -223,7 +223,7 @@ func TestInterop(t *testing.T) {
 				j.Sign = append(j.Sign, signature{alg, p.secret, p.pem, header, claims})
 			}
 			r := library.run(t, j)
-			t.Log("tested with", r.Library)
+			t.Log("proof: with", r.Library)
 			for i, p := range all {
 				_, claims := segments(t, genuine[i])
 				if got := r.Verify[2*i]; got.Error != "" || !reflect.DeepEqual(got.Claims, claims) {

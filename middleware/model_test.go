@@ -17,11 +17,13 @@ import (
 // servers that share a store. The model has no blacklist, no cutoffs and no swaps: it remembers what happened to each
 // token, and when.
 func TestModel(t *testing.T) {
+	programs, answers := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
+		programs++
 		var stopped any
 		synctest.Test(t, func(*testing.T) {
 			defer func() { stopped = recover() }() // a panic must not end the bubble's goroutine
-			runProgram(rt)
+			answers += runProgram(rt)
 		})
 		switch stopped := stopped.(type) {
 		case nil:
@@ -31,6 +33,7 @@ func TestModel(t *testing.T) {
 			panic(stopped) // rapid stops a program with a panic of its own
 		}
 	})
+	t.Logf("proof: %d programs, %d answers compared", programs, answers)
 }
 
 // disagreement stops a program in which the server and the model differ.
@@ -38,7 +41,8 @@ type disagreement string
 
 func disagree(format string, args ...any) { panic(disagreement(fmt.Sprintf(format, args...))) }
 
-func runProgram(rt *rapid.T) {
+// runProgram returns how many answers it has compared.
+func runProgram(rt *rapid.T) int {
 	m := newModel(rt)
 	defer func() { _ = m.store.Close() }()
 	rt.Repeat(map[string]func(*rapid.T){
@@ -54,6 +58,7 @@ func runProgram(rt *rapid.T) {
 		"revoke session":   m.revokeSession,
 		"revoke subject":   m.revokeSubject,
 	})
+	return m.answers
 }
 
 type model struct {
@@ -62,6 +67,7 @@ type model struct {
 	config   Config
 	sessions []*modelSession
 	tokens   []*modelToken
+	answers  int // compared with the model
 }
 
 type modelSession struct {
@@ -393,6 +399,7 @@ func (m *model) revokeSession(rt *rapid.T) {
 }
 
 func (m *model) compare(err error, want Code) {
+	m.answers++
 	if got := codeOf(err); got != want {
 		disagree("the server says %q, the model %q", got, want)
 	}

@@ -81,7 +81,7 @@ func TestCrash(t *testing.T) {
 		}
 		checkCounts(t, path, answered)
 	}
-	t.Logf("%d swaps answered in %d lives", swaps, lives)
+	t.Logf("proof: %d kills, %d answered swaps", lives, swaps)
 }
 
 func checkCounts(t *testing.T, path string, answered map[string]int) {

@@ -87,8 +87,9 @@ func TestDamage(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	page := os.Getpagesize()
-	refused := map[string]int{}
+	tried, refused := 0, map[string]int{}
 	try := func(kind string, change func(data []byte)) {
+		tried++
 		data := bytes.Clone(whole)
 		change(data)
 		if refusedOrWhole(t, data, records) {
@@ -114,6 +115,7 @@ func TestDamage(t *testing.T) {
 			binary.NativeEndian.PutUint64(data[at:], uint64(rnd.IntN(len(data)/page)))
 		})
 	}
+	t.Logf("proof: %d damaged files", tried)
 	t.Logf("files refused, of %d pages each: %v", len(whole)/page, refused)
 	for size := page / 2; size < len(whole); size += page / 2 * rounds(1, 5) { // odd, so that half pages occur as well
 		// The pages at the end of the file were never used.

@@ -127,7 +127,7 @@ func mustBeLinearizable(t *testing.T, ops []porcupine.Operation) {
 			unknown++
 		}
 	}
-	t.Logf("%d calls, %d swaps made, %d with an unknown outcome", len(ops), swaps, unknown)
+	t.Logf("proof: %d calls, %d swaps made, %d with an unknown outcome", len(ops), swaps, unknown)
 	if swaps < len(ops)/20 {
 		t.Error("too few swaps were made for the history to be meaningful")
 	}
@@ -181,16 +181,18 @@ func TestForksAreFound(t *testing.T) {
 		return porcupine.Operation{ClientId: client, Input: in, Call: at, Output: out, Return: at + 5}
 	}
 	swap := func(old, new string) call { return call{swap: true, old: old, new: new} }
-	for name, ops := range map[string][]porcupine.Operation{
+	forks := map[string][]porcupine.Operation{
 		"two winners": {op(0, 1, swap("", "a"), outcome{done: true}), op(1, 2, swap("", "b"), outcome{done: true})},
 		"lost swap":   {op(0, 1, swap("", "a"), outcome{done: true}), op(1, 10, call{}, outcome{value: ""})},
 		"old answer": {
 			op(0, 1, swap("", "a"), outcome{done: true}), op(0, 10, swap("a", "b"), outcome{done: true}),
 			op(1, 20, call{}, outcome{value: "a"}),
 		},
-	} {
+	}
+	for name, ops := range forks {
 		if porcupine.CheckOperations(register.ToModel(), ops) {
 			t.Errorf("%s: the history passes as linearizable", name)
 		}
 	}
+	t.Logf("proof: %d forged histories found", len(forks))
 }

@@ -53,7 +53,8 @@ func TestWycheproofES256(t *testing.T) {
 		if ran != vectors.NumberOfTests || ran < least || accepted == 0 {
 			t.Errorf("%s: %d of %d vectors ran", file, ran, vectors.NumberOfTests)
 		}
-		t.Logf("%s: %d vectors, %d accepted", file, ran, accepted)
+		t.Logf("proof: %d vectors", ran)
+		t.Logf("%s: %d accepted", file, accepted)
 	}
 }
 
@@ -92,7 +93,8 @@ func TestWycheproofProofs(t *testing.T) {
 	if ran < 400 || accepted == 0 {
 		t.Errorf("%d vectors ran, %d accepted", ran, accepted)
 	}
-	t.Logf("%d vectors, %d accepted", ran, accepted)
+	t.Logf("proof: %d vectors", ran)
+	t.Logf("%d accepted", accepted)
 }
 
 // proofKey signs the seeds of FuzzReadProof.

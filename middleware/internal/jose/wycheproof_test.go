@@ -73,7 +73,8 @@ func TestWycheproof(t *testing.T) {
 			t.Errorf("no vector of %s was accepted", alg)
 		}
 	}
-	t.Logf("%d vectors, accepted %v", ran, algorithms)
+	t.Logf("proof: %d vectors", ran)
+	t.Logf("accepted: %v", algorithms)
 }
 
 // readVectors decodes a file of vectors, or skips the test if there are none.

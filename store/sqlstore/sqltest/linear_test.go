@@ -146,7 +146,7 @@ func mustBeLinearizable(t *testing.T, ops []porcupine.Operation) {
 			unknown++
 		}
 	}
-	t.Logf("%d calls, %d swaps made, %d with an unknown outcome", len(ops), swaps, unknown)
+	t.Logf("proof: %d calls, %d swaps made, %d with an unknown outcome", len(ops), swaps, unknown)
 	if swaps < len(ops)/20 {
 		t.Error("too few swaps were made for the history to be meaningful")
 	}
@@ -217,6 +217,7 @@ func TestAnsweredSwapsSurvive(t *testing.T) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			s := d.store(t)
+			kills, swaps := 0, int64(0)
 			for range 2 {
 				const keys = 16
 				answered := make([]int, keys)
@@ -245,6 +246,7 @@ func TestAnsweredSwapsSurvive(t *testing.T) {
 				until(t, "swaps are answered", func() bool { return total.Load() >= 100 })
 				d.server.kill()
 				wg.Wait()
+				kills, swaps = kills+1, swaps+total.Load()
 				d.server.restart()
 				for k, n := range answered {
 					got, _ := mustGet(t, s, strconv.Itoa(k))
@@ -257,6 +259,7 @@ func TestAnsweredSwapsSurvive(t *testing.T) {
 					}
 				}
 			}
+			t.Logf("proof: %d kills, %d answered swaps", kills, swaps)
 		})
 	}
 }
@@ -268,16 +271,18 @@ func TestForksAreFound(t *testing.T) {
 		return porcupine.Operation{ClientId: client, Input: in, Call: at, Output: out, Return: at + 5}
 	}
 	swap := func(old, new string) call { return call{swap: true, old: old, new: new} }
-	for name, ops := range map[string][]porcupine.Operation{
+	forks := map[string][]porcupine.Operation{
 		"two winners": {op(0, 1, swap("", "a"), outcome{done: true}), op(1, 2, swap("", "b"), outcome{done: true})},
 		"lost swap":   {op(0, 1, swap("", "a"), outcome{done: true}), op(1, 10, call{}, outcome{value: ""})},
 		"old answer": {
 			op(0, 1, swap("", "a"), outcome{done: true}), op(0, 10, swap("a", "b"), outcome{done: true}),
 			op(1, 20, call{}, outcome{value: "a"}),
 		},
-	} {
+	}
+	for name, ops := range forks {
 		if porcupine.CheckOperations(register.ToModel(), ops) {
 			t.Errorf("%s: the history passes as linearizable", name)
 		}
 	}
+	t.Logf("proof: %d forged histories found", len(forks))
 }
