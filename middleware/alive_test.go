@@ -40,3 +40,26 @@ func TestAlive(t *testing.T) {
 		wantCode(t, "no claims", auth.Alive(t.Context(), middleware.Claims{}), middleware.CodeTokenInvalid)
 	})
 }
+
+// R5: a session ends when it has not been refreshed for IdleTTL, and Alive agrees with the refresh and with the list of
+// sessions. A refresh with another tab's token counts.
+func TestAliveIdle(t *testing.T) {
+	eachMode(t, func(t *testing.T, server func(...change) *middleware.Auth) {
+		auth := server(limited(3), func(c *middleware.Config) { c.IdleTTL = 10 * time.Minute })
+		tokens := issueTokens(t, auth, middleware.Identity{})
+		claims := verify(t, auth, tokens.AccessToken)
+		alive := func(what string, code middleware.Code, listed int) {
+			t.Helper()
+			wantCode(t, what, auth.Alive(t.Context(), claims), code)
+			if sessions := must(auth.Sessions(t.Context(), claims.Subject)); len(sessions) != listed {
+				t.Errorf("%s: %d sessions are listed, want %d", what, len(sessions), listed)
+			}
+		}
+		wait(9 * time.Minute)
+		refreshTokens(t, auth, tokens)
+		wait(9 * time.Minute)
+		alive("IdleTTL after the login, but refreshed", "", 1)
+		wait(time.Minute)
+		alive("IdleTTL after the refresh", middleware.CodeRefreshExpired, 0)
+	})
+}

@@ -233,9 +233,10 @@ func (a *Auth) Verify(ctx context.Context, text string) (Claims, error) {
 	return claimsOf(t), nil
 }
 
-// Alive returns nil while the session of the claims lives, and an [*Error] once it was logged out, revoked, or is past its last
-// token. It does not matter that the token of the claims has expired or was replaced. Use it in handlers that outlive
-// the token, such as WebSockets and long jobs, before each thing that they do for the user. The claims must come from this
+// Alive returns nil while the session of the claims lives, and an [*Error] once it was logged out, revoked, idle for
+// [Config].IdleTTL, or is past its last token. It does not matter that the token of the claims has expired or was replaced.
+// Use it in handlers that outlive the token, such as WebSockets and long jobs, before each thing that they do for the user.
+// If the store fails, the code is [CodeStoreUnavailable], and the session may still live. The claims must come from this
 // Auth.
 func (a *Auth) Alive(ctx context.Context, claims Claims) error {
 	if claims.token == nil {

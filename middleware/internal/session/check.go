@@ -69,7 +69,7 @@ func (r *Rules) Introspect(ctx context.Context, t *Token) error {
 }
 
 // Alive decides whether the session of a token lives, whatever became of the token itself: it may have expired or been
-// replaced (R3, R5, R20).
+// replaced (R3, R5, R20). Without a store it cannot know the newest token, and so whether the session is idle.
 func (r *Rules) Alive(ctx context.Context, t *Token) error {
 	now := time.Now()
 	if err := r.checkAnyAlive(t, now); err != nil {
@@ -85,6 +85,8 @@ func (r *Rules) Alive(ctx context.Context, t *Token) error {
 		return err
 	case s.state.over():
 		return s.err()
+	case r.Store != nil && r.isIdle(max(t.Instant, s.record.cutoff), now):
+		return errWindowOver
 	}
 	return nil
 }

@@ -172,7 +172,7 @@ func (r *Rules) alive(a *stepStore, subject string, sessions []listed) (alive []
 // isOver reports whether a session has come to its end without being ended. issued is the instant of its current token.
 func (r *Rules) isOver(s listed, issued int64) bool {
 	now := time.Now()
-	return !now.Before(time.Unix(s.DeadAt, 0)) || r.IdleTTL > 0 && now.UnixMicro()-issued >= r.IdleTTL.Microseconds()
+	return !now.Before(time.Unix(s.DeadAt, 0)) || r.isIdle(issued, now)
 }
 
 // birthOf returns the birth in a session's id.

@@ -125,10 +125,15 @@ func (r *Rules) checkWindow(t *Token, now time.Time) error {
 	if !r.before(now, min(t.Deadline, configured)) {
 		return errWindowOver
 	}
-	if r.IdleTTL > 0 && now.UnixMicro()-t.Instant >= r.IdleTTL.Microseconds() {
+	if r.isIdle(t.Instant, now) {
 		return errWindowOver
 	}
 	return nil
+}
+
+// isIdle reports whether a session whose newest token was issued at this instant has not been refreshed for too long.
+func (r *Rules) isIdle(issued int64, now time.Time) bool {
+	return r.IdleTTL > 0 && now.UnixMicro()-issued >= r.IdleTTL.Microseconds()
 }
 
 // checkRefreshable rejects a token that a refresh does not take: one of another kind or of the other mode (R1), or one
