@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -60,6 +61,18 @@ func (a *Auth) Answer(c *gin.Context, tokens Tokens) {
 		}
 	}
 	a.answerTokens(c, tokens, "")
+}
+
+// AnswerError responds with an error as the handlers do, for a handler of the application's own that calls [Auth.Issue],
+// [Auth.RevokeSubject] or another step. [ErrRefused] and [ErrBadRequest] are answered as at a login: 401
+// invalid_credentials and 400. Any error that is not an [*Error] is answered 500, and is in gin's Context.Errors. An
+// [*Error] of your own with Code, Status and Description is sent as it is. The handlers behind this one do not run.
+func (a *Auth) AnswerError(c *gin.Context, err error) {
+	forbidStoring(c)
+	if errors.Is(err, ErrRefused) || errors.Is(err, ErrBadRequest) {
+		err = loginError(err)
+	}
+	a.answerError(c, err)
 }
 
 // ClearCookies deletes the cookies that SetCookies and LoginHandler set. It does not end the session: see [Auth.Logout]. It panics

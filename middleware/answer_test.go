@@ -2,7 +2,10 @@ package middleware_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -119,4 +122,52 @@ func TestPresentedToken(t *testing.T) {
 			}
 		}
 	}
+}
+
+// AnswerError responds as the handlers do.
+func TestAnswerError(t *testing.T) {
+	own := &middleware.Error{Code: "weak_password", Status: http.StatusUnprocessableEntity, Type: "invalid_request", Description: "the password is too short"}
+	for name, row := range map[string]struct {
+		err    error
+		status int
+		code   middleware.Code
+	}{
+		"the store":          {issueWithoutStore(t), http.StatusServiceUnavailable, middleware.CodeStoreUnavailable},
+		"refused":            {middleware.ErrRefused, http.StatusUnauthorized, middleware.CodeInvalidCredentials},
+		"refused, wrapped":   {fmt.Errorf("user 7: %w", middleware.ErrRefused), http.StatusUnauthorized, middleware.CodeInvalidCredentials},
+		"bad request":        {fmt.Errorf("%w: no email", middleware.ErrBadRequest), http.StatusBadRequest, middleware.CodeBadRequest},
+		"another error":      {errors.New("the database is down"), http.StatusInternalServerError, middleware.CodeServerError},
+		"the application's":  {own, http.StatusUnprocessableEntity, "weak_password"},
+		"one without status": {&middleware.Error{Code: "weak_password"}, http.StatusInternalServerError, middleware.CodeServerError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := gin.New()
+			auth, errs := newAuth(t), 0
+			r.GET("/", func(c *gin.Context) { auth.AnswerError(c, row.err); errs = len(c.Errors) }, func(c *gin.Context) {
+				t.Error("the next handler runs")
+			})
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			var got struct{ Code middleware.Code }
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != row.status || got.Code != row.code {
+				t.Errorf("%d %s, want %d %s", w.Code, w.Body, row.status, row.code)
+			}
+			if logged := errs == 1; logged != (row.status == http.StatusInternalServerError) {
+				t.Errorf("%d errors for the application's log", errs)
+			}
+			for header, want := range map[string]bool{"Cache-Control": true, "Retry-After": row.status == 503, "WWW-Authenticate": row.status == 401} {
+				if got := w.Header().Get(header) != ""; got != want {
+					t.Errorf("%s is set: %v, want %v", header, got, want)
+				}
+			}
+		})
+	}
+}
+
+// issueWithoutStore returns the error of a login whose store is down.
+func issueWithoutStore(t *testing.T) error {
+	broken := &faulty{Store: newMemory(t)}
+	broken.fault.Store(&fault{get: failing})
+	_, err := newAuth(t, func(c *middleware.Config) { c.Store = broken }).Issue(t.Context(), middleware.Identity{Subject: "ann"})
+	return err
 }
