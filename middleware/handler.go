@@ -142,7 +142,8 @@ func (a *Auth) RefreshHandler(c *gin.Context) {
 
 // LogoutHandler ends the session of the request's token, like [Auth.Logout], and answers 204. It reads the token from
 // the same places as RefreshHandler and takes an access token as well. Mount it as POST, and not behind
-// [Auth.Required].
+// [Auth.Required]. A handler behind it runs after a successful logout and can answer in its place, for example with a
+// redirect after a form.
 func (a *Auth) LogoutHandler(c *gin.Context) {
 	a.logoutRequest(c, EventLogout, a.logout)
 }

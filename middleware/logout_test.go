@@ -2,7 +2,10 @@ package middleware_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
+
+	"github.com/gin-gonic/gin"
 
 	"github.com/ginrefresh/ginrefresh/middleware"
 )
@@ -30,4 +33,22 @@ func TestLogoutAnswer(t *testing.T) {
 		d.send("GET", "/required", bearer(text)).rejected(t, middleware.CodeTokenRevoked)
 	}
 	d.send("GET", "/required", bearer(login(t, d.auth))).passed(t, "admin") // R12
+}
+
+// A handler behind LogoutHandler answers in its place, but only after a logout.
+func TestLogoutThenRedirect(t *testing.T) {
+	auth := newAuth(t, withCookie(middleware.Cookie{Insecure: true}))
+	r := gin.New()
+	r.POST("/logout", auth.LogoutHandler, func(c *gin.Context) { c.Redirect(http.StatusSeeOther, "/bye") })
+	for text, want := range map[string]int{login(t, auth): http.StatusSeeOther, "": http.StatusUnauthorized} {
+		request := httptest.NewRequest("POST", "/logout", nil)
+		if text != "" {
+			request.AddCookie(&http.Cookie{Name: "access_token", Value: text})
+		}
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, request)
+		if cleared := len(w.Result().Cookies()) == 1; w.Code != want || !cleared {
+			t.Errorf("response %d, cookie cleared: %v, want %d and true", w.Code, cleared, want)
+		}
+	}
 }
