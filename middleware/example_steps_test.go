@@ -155,7 +155,7 @@ func ExampleAuth_Alive() {
 	}
 	for _, message := range []string{"one", "two", "three"} {
 		if e := (*middleware.Error)(nil); errors.As(auth.Alive(ctx, claims), &e) {
-			fmt.Println("closing:", e.Code) // the client logs in and reconnects
+			fmt.Println("closing:", e.Code) // the client reconnects, and logs in before unless it is store_unavailable
 			break
 		}
 		fmt.Println(claims.Subject, "says", message)
