@@ -282,3 +282,41 @@ func ExampleAuth_SetCookies() {
 	fmt.Println(answer.Code, answer.Header().Get("Location"), answer.Result().Cookies()[0].Name)
 	// Output: 303 / __Host-access_token
 }
+
+// A handler in front of LogoutHandler can tell the browser to delete the page's data as well. It waits for the outcome, because
+// an answer to a refused request must not clear anything. "cookies" would also log the user out of sibling subdomains;
+// LogoutHandler expires its own cookies.
+func ExampleAuth_LogoutHandler() {
+	auth, err := middleware.New(middleware.Config{
+		Keys:   []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
+		Store:  store.NewMemory(),
+		Cookie: &middleware.Cookie{},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	clearSiteData := func(c *gin.Context) {
+		c.Next()
+		if c.Writer.Status() == http.StatusNoContent {
+			c.Header("Clear-Site-Data", `"cache", "storage"`)
+		}
+	}
+	r := gin.New()
+	r.POST("/logout", clearSiteData, auth.LogoutHandler)
+
+	tokens, err := auth.Issue(context.Background(), middleware.Identity{Subject: "ann"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, site := range []string{"cross-site", "same-origin"} {
+		request := httptest.NewRequest("POST", "/logout", nil)
+		request.AddCookie(&http.Cookie{Name: "__Host-access_token", Value: tokens.AccessToken})
+		request.Header.Set("Sec-Fetch-Site", site)
+		answer := httptest.NewRecorder()
+		r.ServeHTTP(answer, request)
+		fmt.Println(answer.Code, answer.Header().Values("Clear-Site-Data"))
+	}
+	// Output:
+	// 403 []
+	// 204 ["cache", "storage"]
+}
