@@ -2,7 +2,10 @@ package middleware_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -159,4 +162,60 @@ func TestSessionIDsHave128RandomBits(t *testing.T) {
 			t.Errorf("byte %d has constant bits: ones %08b, zeros %08b", i, ones[i], zeros[i])
 		}
 	}
+}
+
+// An application may sign other JWTs with the same key. None of them is a token of a session, even with the typ of one.
+func TestOtherKindsOfTokens(t *testing.T) {
+	f := newForger(t)
+	now := time.Now().Unix()
+	dates := fmt.Sprintf(`"iat":%d,"exp":%d,"auth_time":%d`, now, now+600, now)
+	others := map[string]string{}
+	for _, typ := range []string{"JWT", "refresh+jwt", "at+jwt", "logout+jwt", "dpop+jwt"} {
+		head := `{"alg":"HS256","typ":"` + typ + `"}`
+		others["an ID token, typ "+typ] = forge(head, `{"iss":"https://we.example","sub":"admin","aud":"app","nonce":"n","jti":"1",`+dates+`}`)
+		others["a logout token, typ "+typ] = forge(head, `{"iss":"https://we.example","sub":"admin","sid":"1","jti":"1","events":{},`+dates+`}`)
+		others["a link to verify an address, typ "+typ] = forge(head, `{"sub":"admin","email":"ann@example.org",`+dates+`}`)
+		if typ != "JWT" {
+			others["our claims, typ "+typ] = forge(head, f.members.object())
+		}
+	}
+	f.rejects("R1", others)
+}
+
+// Every JSON answer says that it is UTF-8. (The media type of a JWK Set has no charset, RFC 7517 §8.5.)
+func TestAnswersNameTheirCharset(t *testing.T) {
+	auth := newAuth(t, limited(2), keys(signers()[middleware.ES256]))
+	r := oneTokenRoutes(auth)
+	r.GET("/sessions", auth.Required(), auth.SessionsHandler)
+	s := listen(t, r)
+	text := login(t, auth)
+	for _, request := range []struct {
+		method, path string
+		edit         edit
+	}{
+		{"POST", "/login?user=admin", anonymous}, {"POST", "/refresh", bearer(text)}, {"GET", "/sessions", bearer(text)},
+		{"POST", "/introspect", tokenForm(text)}, {"POST", "/introspect", tokenForm("a.b.c")}, {"GET", "/required", anonymous},
+		{"POST", "/refresh", jsonBody("{")}, {"POST", "/revoke", jsonBody("{")}, {"GET", "/never", bearer(text)},
+	} {
+		answer := s.send(request.method, request.path, request.edit)
+		if got := answer.header.Get("Content-Type"); got != "application/json; charset=utf-8" || !json.Valid([]byte(answer.body)) {
+			t.Errorf("%s %s: response %d %s with Content-Type %q", request.method, request.path, answer.status, answer.body, got)
+		}
+	}
+}
+
+// A token is not accepted before nbf, of which clocks that differ get 30 seconds (R2).
+func TestNbfIsChecked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auth := newAuth(t, withoutSweeper)
+		m := membersOf(t, login(t, auth))
+		early := forge(ourHeader, m.with("nbf", strconv.FormatInt(time.Now().Add(10*time.Minute).Unix(), 10)).object())
+		wait(10*time.Minute - 31*time.Second)
+		for range 3 { // the token cache must not change that
+			wantVerify(t, "R2: before nbf", auth, early, middleware.CodeTokenInvalid)
+			wantRefresh(t, "R2: before nbf", auth, early, middleware.CodeTokenInvalid)
+		}
+		wait(time.Second)
+		wantVerify(t, "R2: 30 seconds before nbf", auth, early, "")
+	})
 }
