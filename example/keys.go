@@ -57,7 +57,7 @@ func secretKey(alg middleware.Algorithm, s settings, log *slog.Logger) (middlewa
 func generate(alg middleware.Algorithm) (any, error) {
 	switch alg {
 	case middleware.RS256, middleware.RS384, middleware.RS512, middleware.PS256, middleware.PS384, middleware.PS512:
-		return rsa.GenerateKey(rand.Reader, 2048)
+		return rsa.GenerateKey(rand.Reader, 3072) // 128 bits of security
 	case middleware.ES256:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case middleware.ES384:

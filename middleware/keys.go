@@ -18,6 +18,9 @@ import (
 // All of them except PS* sign deterministically, so the parallel refreshes of one token return identical texts. PSS
 // uses a fresh salt for each signature: with PS* the claims are identical and the signatures differ. The same goes for
 // ES* with a crypto.Signer of your own.
+//
+// For a new key prefer ES256 or EdDSA. An RSA key of 2048 bits is accepted (RFC 7518 §3.3), but has only 112 bits of security;
+// 3072 bits have 128 (NIST SP 800-57 Part 1). RS* is allowed by RFC 7518 and disallowed by OWASP ASVS 5.0, appendix C.
 type Algorithm string
 
 const (
