@@ -131,6 +131,9 @@ func (a *Auth) issue(ctx context.Context, id Identity, l session.Login) (tokens 
 	if l.AppClaims, err = encodeClaims(id.Claims); err != nil {
 		return Tokens{}, nil, err
 	}
+	if l.AuthTime, err = authTime(id); err != nil {
+		return Tokens{}, nil, err
+	}
 	if l.TTL, l.RefreshTTL, err = a.lifetimes(id); err != nil {
 		return Tokens{}, nil, err
 	}
@@ -160,6 +163,20 @@ func encodeClaims(claims any) ([]byte, error) {
 	return own, nil
 }
 
+// authTime returns when the user authenticated, the zero time for now. The clock of an identity provider may be a little
+// ahead.
+func authTime(id Identity) (time.Time, error) {
+	now := time.Now()
+	switch at := id.AuthTime; {
+	case at.IsZero() || at.After(now) && !at.After(now.Add(session.FutureTolerance)):
+		return time.Time{}, nil
+	case at.After(now) || at.Unix() <= 0:
+		return time.Time{}, fmt.Errorf("middleware: Identity.AuthTime is %v, which is in the future or before 1970", at)
+	default:
+		return at, nil
+	}
+}
+
 // lifetimes returns the configured lifetimes, or those of the identity where they are shorter (R13). The first token does
 // not outlive a refresh window that is shorter than TTL.
 func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error) {
@@ -170,7 +187,16 @@ func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error)
 		return min(asked.Truncate(time.Second), configured)
 	}
 	refreshTTL = shorter(id.RefreshTTL, a.rules.RefreshTTL)
-	ttl = min(shorter(id.TTL, a.rules.TTL), refreshTTL)
+	left := refreshTTL // of the refresh window, which counts from the authentication
+	if !id.AuthTime.IsZero() {
+		left = min(left, refreshTTL-time.Since(id.AuthTime)).Truncate(time.Second)
+		if left < time.Second && refreshTTL >= time.Second {
+			e := newError(CodeLoginTooOld, nil)
+			e.MaxAge = refreshTTL
+			return 0, 0, e
+		}
+	}
+	ttl = min(shorter(id.TTL, a.rules.TTL), left)
 	if ttl < time.Second {
 		return 0, 0, fmt.Errorf("middleware: Identity.TTL is %v and RefreshTTL %v: a lifetime is at least one second", id.TTL, id.RefreshTTL)
 	}

@@ -163,6 +163,11 @@ type Identity struct {
 	// Label describes the device or browser, for [Auth.Sessions]. It is cut at 64 bytes.
 	Label string
 
+	// AuthTime is when the user authenticated, if that was before this login: for example the auth_time of an ID token
+	// (OpenID Connect Core §2), when the provider has not asked for the password again. Default: now. [Auth.Fresh] and
+	// RefreshTTL count from it. If RefreshTTL has passed since, the login is answered 401 login_too_old.
+	AuthTime time.Time
+
 	// TTL and RefreshTTL are shorter lifetimes for this session. The configured ones apply if these are 0 or longer.
 	// Fractions of a second are cut off.
 	TTL        time.Duration

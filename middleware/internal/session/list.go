@@ -30,7 +30,7 @@ type list struct {
 // listed is a session in a list.
 type listed struct {
 	ID       string `json:"i"`
-	AuthTime int64  `json:"t"` // in seconds
+	Login    int64  `json:"t"` // in seconds
 	Deadline int64  `json:"d"` // in seconds
 	DeadAt   int64  `json:"x"` // when its last token is dead, in seconds
 	Label    string `json:"l,omitempty"`
@@ -85,7 +85,7 @@ func (r *Rules) Enlist(ctx context.Context, t *Token, l Login) (ended []Listed, 
 		if current.Sessions, err = r.makePlace(a, t.Subject, current.Sessions, l.Replaces, &ended); err != nil {
 			return change{}, err
 		}
-		own := listed{ID: t.Session, AuthTime: t.AuthTime, Deadline: t.Deadline, DeadAt: r.allDeadAt(t).Unix(), Label: l.Label}
+		own := listed{ID: t.Session, Login: t.IssuedAt, Deadline: t.Deadline, DeadAt: r.allDeadAt(t).Unix(), Label: l.Label}
 		current.Sessions = append(current.Sessions, own)
 		slices.SortStableFunc(current.Sessions, func(a, b listed) int { return cmp.Compare(birthOf(a.ID), birthOf(b.ID)) })
 		return change{value: current.encode(), expires: current.expires(r)}, nil
@@ -129,7 +129,7 @@ func (r *Rules) endListed(a *stepStore, s listed) error {
 }
 
 func (s listed) public(r record) Listed {
-	l := Listed{ID: s.ID, Label: s.Label, LoginAt: time.Unix(s.AuthTime, 0), Deadline: time.Unix(s.Deadline, 0)}
+	l := Listed{ID: s.ID, Label: s.Label, LoginAt: time.Unix(s.Login, 0), Deadline: time.Unix(s.Deadline, 0)}
 	if r.cutoff != 0 {
 		l.RefreshedAt = time.UnixMicro(r.cutoff)
 	}

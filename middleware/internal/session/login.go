@@ -16,6 +16,7 @@ type Login struct {
 	Subject         string
 	AppClaims       []byte          // the application's claims, from EncodeClaims
 	Key             *jose.ClientKey // to which the session is bound from the start; nil: none
+	AuthTime        time.Time       // when the subject authenticated; zero: now
 	TTL, RefreshTTL time.Duration
 	Label           string   // for the list of the subject's sessions
 	Replaces        []string // the sessions that the login is going to end (R16)
@@ -54,6 +55,10 @@ func (r *Rules) Login(ctx context.Context, l Login) (*Token, error) {
 		return nil, err
 	}
 	now := time.Now().Unix()
+	authTime := now
+	if !l.AuthTime.IsZero() {
+		authTime = l.AuthTime.Unix()
+	}
 	t := &Token{
 		Kind:      AccessToken,
 		paired:    r.Pair,
@@ -62,8 +67,8 @@ func (r *Rules) Login(ctx context.Context, l Login) (*Token, error) {
 		Instant:   birth,
 		Subject:   l.Subject,
 		IssuedAt:  now,
-		AuthTime:  now,
-		Deadline:  now + int64(l.RefreshTTL/time.Second),
+		AuthTime:  authTime,
+		Deadline:  authTime + int64(l.RefreshTTL/time.Second),
 		ttl:       int64(l.TTL / time.Second),
 		AppClaims: l.AppClaims,
 		Label:     l.Label,
@@ -107,7 +112,7 @@ func (r *Rules) newSession(ctx context.Context, l Login) (id string, birth int64
 			return "", 0, unavailable(errRevokedMeanwhile)
 		case l.Checked && since > max(l.Began, l.Since):
 			return "", 0, unavailable(errForgotMeanwhile)
-		case since > time.Now().Add(futureTolerance).UnixMicro():
+		case since > time.Now().Add(FutureTolerance).UnixMicro():
 			return "", 0, unavailable(errSinceAhead)
 		}
 		earliest := max(revoked.instant, since)

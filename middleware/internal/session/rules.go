@@ -17,8 +17,8 @@ const (
 	// revoke a token that another server issued (R12).
 	clockSkew = time.Second
 
-	// futureTolerance is how far in the future a token may begin, as servers' clocks differ (R2).
-	futureTolerance = 30 * time.Second
+	// FutureTolerance is how far in the future a token may begin, as servers' clocks differ (R2).
+	FutureTolerance = 30 * time.Second
 
 	// maxExtension is how long after a swap AutoRefresh may restart the grace period for a handler that is still
 	// running (R7).
@@ -105,7 +105,7 @@ func (r *Rules) checkExpiry(t *Token, now time.Time) error {
 
 // checkBegins rejects a token from the future (R2).
 func (r *Rules) checkBegins(t *Token, now time.Time) error {
-	if t.begins > now.Add(max(r.Leeway, futureTolerance)).Unix() {
+	if t.begins > now.Add(max(r.Leeway, FutureTolerance)).Unix() {
 		return errInFuture
 	}
 	return nil
