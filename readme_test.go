@@ -29,10 +29,21 @@ type document struct {
 }
 
 type block struct {
+	path     string
+	line     int // the number of its first line; 0 if the block is indented and not fenced
 	language string
 	text     string
 	before   string // the paragraph above it
 }
+
+// name returns the language without the words after it.
+func (b block) name() string {
+	name, _, _ := strings.Cut(b.language, " ")
+	return name
+}
+
+// sketch reports whether the block is marked as code that does not compile.
+func (b block) sketch() bool { return slices.Contains(strings.Fields(b.language), "sketch") }
 
 type heading struct {
 	level int
@@ -59,7 +70,7 @@ func readDocument(t *testing.T, path string) document {
 		fence, isFence := strings.CutPrefix(text, "```")
 		switch {
 		case isFence && open == nil:
-			open = &block{language: fence, before: cmp.Or(paragraph, last)}
+			open = &block{path: path, line: d.lines + 1, language: fence, before: cmp.Or(paragraph, last)}
 		case isFence:
 			d.blocks = append(d.blocks, *open)
 			open, paragraph, last = nil, "", ""
