@@ -59,14 +59,19 @@ var (
 	blacklist middleware.Store
 	keys      []middleware.Key
 	secret    []byte
+	db        *sql.DB
 	hello     gin.HandlerFunc
 	isAdmin   func(*gin.Context, middleware.Claims) bool
+	login     func(*gin.Context) (middleware.Identity, error)
 
-	login, checkPassword func(*gin.Context) (middleware.Identity, error)
+	checkPassword func(*gin.Context) (middleware.Identity, error)
 
 	attempts interface{ Allow(client string) bool }
 	mystore  struct{ New func(*sql.DB) interface { storetest.Store; Close() error } }
-	db       *sql.DB
+
+	authenticate func(*gin.Context) (middleware.Identity, error)
+	newKeeping   func(keys []middleware.Key, blacklist middleware.Store, ttl time.Duration) (*middleware.Auth, error)
+	keptToken    func(*middleware.Auth) gin.HandlerFunc
 )
 `
 
@@ -137,6 +142,23 @@ func (c *checker) parseGo(b block) (file *ast.File, fragment bool, err error) {
 	return nil, true, err
 }
 
+// yieldTo removes the variables of the prelude that a fragment declares as functions of its own.
+func yieldTo(prelude, fragment *ast.File) {
+	own := map[string]bool{}
+	for _, declaration := range fragment.Decls {
+		if f, ok := declaration.(*ast.FuncDecl); ok {
+			own[f.Name.Name] = true
+		}
+	}
+	for _, declaration := range prelude.Decls {
+		if variables, ok := declaration.(*ast.GenDecl); ok && variables.Tok == token.VAR {
+			variables.Specs = slices.DeleteFunc(variables.Specs, func(spec ast.Spec) bool {
+				return own[spec.(*ast.ValueSpec).Names[0].Name]
+			})
+		}
+	}
+}
+
 // checkGo type-checks a block. A fragment may leave imports and variables unused.
 func (c *checker) checkGo(b block) error {
 	file, fragment, err := c.parseGo(b)
@@ -149,6 +171,7 @@ func (c *checker) checkGo(b block) error {
 		if err != nil {
 			return err
 		}
+		yieldTo(names, file)
 		parsed = append(parsed, names)
 	}
 	var problems []error

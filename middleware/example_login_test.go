@@ -1,7 +1,9 @@
 package middleware_test
 
 import (
+	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -9,6 +11,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -88,4 +91,50 @@ func ExampleConfig_OnTokens() {
 	// Output:
 	// the form, problem: invalid_credentials
 	// hello ann
+}
+
+// Clients of gin-jwt 2 read "token" and "expire". OnTokens writes them.
+func ExampleConfig_onTokensOldClients() {
+	auth, err := middleware.New(middleware.Config{
+		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
+		Store: store.NewMemory(),
+		Authenticate: func(c *gin.Context) (middleware.Identity, error) {
+			return middleware.Identity{Subject: c.PostForm("username")}, nil // check the password here
+		},
+		OnTokens: func(c *gin.Context, tokens middleware.Tokens) {
+			c.JSON(http.StatusOK, gin.H{
+				"code":   http.StatusOK,
+				"token":  tokens.AccessToken,
+				"expire": tokens.ExpiresAt.Format(time.RFC3339),
+			})
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	r := gin.New()
+	r.POST("/login", auth.LoginHandler)
+
+	server := httptest.NewServer(r)
+	defer server.Close()
+	response, err := http.PostForm(server.URL+"/login", url.Values{"username": {"ann"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer struct {
+		Code   int       `json:"code"`
+		Token  string    `json:"token"`
+		Expire time.Time `json:"expire"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.Code, "expires in", time.Until(answer.Expire).Round(time.Hour))
+
+	_, err = auth.Verify(context.Background(), answer.Token)
+	fmt.Println(err)
+	// Output:
+	// 200 expires in 1h0m0s
+	// <nil>
 }
