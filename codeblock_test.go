@@ -251,6 +251,24 @@ func TestCodeBlocks(t *testing.T) {
 	}
 }
 
+// The programs in the documents are files of this module, whose tests run.
+func TestListings(t *testing.T) {
+	t.Parallel()
+	for page, path := range map[string]string{
+		"docs/testing.md":       "example/orders/orders_test.go",
+		"docs/testing.zh-CN.md": "example/orders/orders_test.go",
+	} {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := readDocument(t, page).blocks
+		if !slices.ContainsFunc(blocks, func(b block) bool { return b.text == string(source) }) {
+			t.Errorf("%s does not show %s as it is", page, path)
+		}
+	}
+}
+
 // documentBlocks returns the fenced code blocks of all documents.
 func documentBlocks(t *testing.T) (blocks []block) {
 	t.Helper()
