@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -36,7 +37,11 @@ func main() {
 		log.Fatal(err)
 	}
 	go sweep(ctx, blacklist)
-	routes, err := newRoutes(blacklist)
+	secret := []byte(os.Getenv("JWT_SECRET"))
+	if len(secret) == 0 {
+		secret = []byte(rand.Text() + rand.Text()) // ends all sessions at a restart
+	}
+	routes, err := newRoutes(blacklist, secret)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -83,10 +88,9 @@ func sweep(ctx context.Context, blacklist *sqlstore.Store) {
 	}
 }
 
-func newRoutes(blacklist *sqlstore.Store) (http.Handler, error) {
+func newRoutes(blacklist *sqlstore.Store, secret []byte) (http.Handler, error) {
 	auth, err := middleware.New(middleware.Config{
-		// A random key ends all sessions at a restart: load yours from a file or the environment.
-		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: []byte(rand.Text() + rand.Text())}},
+		Keys:  []middleware.Key{{Algorithm: middleware.HS256, Key: secret}},
 		Store: blacklist,
 		Authenticate: func(c *gin.Context) (middleware.Identity, error) {
 			if c.PostForm("password") != "secret" { // look the user up here

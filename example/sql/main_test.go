@@ -18,7 +18,7 @@ func TestSQLite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes, err := newRoutes(blacklist)
+	routes, err := newRoutes(blacklist, []byte("a secret of 32 bytes or more, and random"))
 	if err != nil {
 		t.Fatal(err)
 	}
