@@ -31,7 +31,7 @@ func TestCompliance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, named := checker{}, map[string]bool{}
+	c, named := testFinder{}, map[string]bool{}
 	for _, table := range complianceTables(string(page)) {
 		for _, problem := range tableProblems(c, "docs", table) {
 			t.Error(problem)
@@ -100,7 +100,7 @@ func tableCells(line string) (cells []string) {
 }
 
 // tableProblems checks the rows of one table. Links are relative to dir.
-func tableProblems(c checker, dir string, rows [][]string) (problems []string) {
+func tableProblems(c testFinder, dir string, rows [][]string) (problems []string) {
 	seen := map[string]bool{}
 	for _, row := range rows {
 		report := func(format string, args ...any) {
@@ -144,11 +144,11 @@ func testLinks(cell string) (links []testLink) {
 	return links
 }
 
-// A checker finds out which tests run. It remembers the functions of each directory's test files.
-type checker map[string]map[string]*ast.FuncDecl // by directory, and by package and name
+// A testFinder finds out which tests run. It remembers the functions of each directory's test files.
+type testFinder map[string]map[string]*ast.FuncDecl // by directory, and by package and name
 
 // check returns why go test ./... does not run a test, a fuzz test's seeds or an example of this file.
-func (c checker) check(path, name string) error {
+func (c testFinder) check(path, name string) error {
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
 	if err != nil {
 		return err
@@ -206,7 +206,7 @@ func moduleInCI(path string) bool {
 }
 
 // functions returns the functions in the test files of a directory that CI builds.
-func (c checker) functions(dir string) map[string]*ast.FuncDecl {
+func (c testFinder) functions(dir string) map[string]*ast.FuncDecl {
 	if known, ok := c[dir]; ok {
 		return known
 	}
@@ -229,7 +229,7 @@ func (c checker) functions(dir string) map[string]*ast.FuncDecl {
 
 // skip returns the name of a function that can skip the test: the test itself, or a function of its package that it uses. A
 // function that asks for the environment variable CI fails there instead.
-func (c checker) skip(dir, pkg string, f *ast.FuncDecl, seen map[*ast.FuncDecl]bool) (name string) {
+func (c testFinder) skip(dir, pkg string, f *ast.FuncDecl, seen map[*ast.FuncDecl]bool) (name string) {
 	if seen[f] {
 		return ""
 	}
@@ -361,12 +361,12 @@ func TestComplianceNoticesWhatDoesNotRun(t *testing.T) {
 		if len(tables) != 1 || len(tables[0]) != 1 {
 			t.Fatalf("%s: the page has the tables %q", what, tables)
 		}
-		got := strings.Join(tableProblems(checker{}, dir, tables[0]), "\n")
+		got := strings.Join(tableProblems(testFinder{}, dir, tables[0]), "\n")
 		if got == "" && row.want != "" || !strings.Contains(got, row.want) || row.want == "" && got != "" {
 			t.Errorf("%s: got the problems %q, want %q", what, got, row.want)
 		}
 	}
-	if err := (checker{}).check("interop/interop_test.go", "TestInterop"); err != nil { // in a module of its own
+	if err := (testFinder{}).check("interop/interop_test.go", "TestInterop"); err != nil { // in a module of its own
 		t.Error(err)
 	}
 }
