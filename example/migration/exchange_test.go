@@ -48,18 +48,18 @@ type migration struct {
 	r    *gin.Engine
 }
 
-// inBubble runs a test with its own clock. The exchange has opened a day before the test begins, and closes after four weeks. The
-// window of the old system is two weeks.
+// inBubble runs a test with its own clock. The exchange has opened an hour before the test begins, and closes after three days.
+// The window of the old system is two days. Longer times would only let the store sweep more often.
 func inBubble(t *testing.T, test func(t *testing.T, m *migration)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, auth, blacklist := newServer(t)
 		old := ginJWT(auth, blacklist, []byte(oldSecret), time.Now())
-		old.window, old.until = 14*24*time.Hour, old.from.Add(28*24*time.Hour)
+		old.window, old.until = 48*time.Hour, old.from.Add(72*time.Hour)
 		r.POST("/exchange", old.exchange)
 		r.POST("/fresh", auth.Fresh(time.Minute), func(c *gin.Context) {})
-		time.Sleep(24 * time.Hour)
+		time.Sleep(time.Hour)
 		test(t, &migration{t, auth, old, r})
 	})
 }
@@ -98,7 +98,7 @@ func (m *migration) is(token string, want int) {
 func TestExchange(t *testing.T) {
 	inBubble(t, func(t *testing.T, m *migration) {
 		old := oldToken(t, ginJWTClaims("admin"))
-		time.Sleep(3 * 24 * time.Hour) // it has expired, and could be refreshed
+		time.Sleep(2 * time.Hour) // it has expired, and could be refreshed
 		token := m.exchanges(old, "")
 		m.is(token, http.StatusOK)
 		m.is(old, http.StatusUnauthorized)
@@ -108,11 +108,11 @@ func TestExchange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := claims.RefreshUntil.Sub(claims.AuthTime); got != time.Hour*24 {
-			t.Errorf("the session can be refreshed for %v, want the RefreshTTL of the server, which is shorter than the 11 days that are left", got)
+		if got := claims.RefreshUntil.Sub(claims.AuthTime); got != 24*time.Hour {
+			t.Errorf("the session can be refreshed for %v, want the RefreshTTL of the server, which is shorter than the 46 hours that are left", got)
 		}
 		old = oldToken(t, ginJWTClaims("admin"))
-		time.Sleep(13*24*time.Hour + 12*time.Hour)
+		time.Sleep(36 * time.Hour)
 		claims, err = m.auth.Verify(t.Context(), m.exchanges(old, ""))
 		if err != nil {
 			t.Fatal(err)
@@ -174,7 +174,7 @@ func TestExchangeRefuses(t *testing.T) {
 			"an empty user":           with("id", ""),
 			"a user that is no id":    with("id", []string{"admin"}),
 			"a fraction":              with("id", 1.5),
-			"the window is over":      with("orig_iat", now.Add(-14*24*time.Hour).Unix()),
+			"the window is over":      with("orig_iat", now.Add(-48*time.Hour).Unix()),
 			"issued in the future":    with("iat", now.Add(time.Hour).Unix()),
 			"not yet valid":           with("nbf", now.Add(time.Hour).Unix()),
 			"a token of the new server, signed with the same secret": with("sid", "a-b"),
@@ -224,7 +224,7 @@ func TestExchangeOnce(t *testing.T) {
 		time.Sleep(time.Second)
 		m.exchanges(variant, middleware.CodeTokenReused)
 		m.is(token, http.StatusUnauthorized)
-		time.Sleep(13 * 24 * time.Hour)
+		time.Sleep(46 * time.Hour)
 		m.exchanges(old, middleware.CodeTokenReused) // the record lasts as long as the token
 	})
 }

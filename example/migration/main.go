@@ -1,5 +1,5 @@
-// Command migration is the basic example of gin-jwt (github.com/appleboy/gin-jwt, _example/basic), ported: the same routes,
-// users and answers. With OLD_JWT_SECRET it also exchanges the tokens of the old server for sessions, see exchange.go.
+// Command migration is the basic example of gin-jwt (github.com/appleboy/gin-jwt, _example/basic), ported: the same users
+// and routes. With OLD_JWT_SECRET it also exchanges the tokens of the old server for sessions, see exchange.go.
 //
 //	JWT_SECRET=$(openssl rand -hex 32) go run ./example/migration
 package main

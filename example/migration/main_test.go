@@ -38,7 +38,7 @@ func newServer(t *testing.T) (*gin.Engine, *middleware.Auth, *store.Memory) {
 	return r, auth, blacklist
 }
 
-// The ported example behaves as the original, except where docs/coming-from.md says so.
+// The original answers these requests with the same statuses, except those that docs/coming-from.md names.
 func TestPortedExample(t *testing.T) {
 	t.Parallel()
 	r, _, _ := newServer(t)
