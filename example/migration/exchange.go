@@ -51,17 +51,23 @@ type oldClaims struct {
 	window time.Duration
 }
 
+// login returns when the user logged in.
+func (c oldClaims) login() (time.Time, error) {
+	at := c.OrigIat
+	if at == nil {
+		at = c.IssuedAt
+	}
+	if at == nil {
+		return time.Time{}, errors.New("the token does not say when it was issued")
+	}
+	return at.Time, nil
+}
+
 // GetExpirationTime returns the end of the refresh window, because an expired token could be refreshed.
 func (c oldClaims) GetExpirationTime() (*jwt.NumericDate, error) {
-	login := c.OrigIat
-	if login == nil {
-		login = c.IssuedAt
-	}
-	if c.window == 0 || c.ExpiresAt == nil {
-		return c.ExpiresAt, nil
-	}
-	if login == nil {
-		return nil, errors.New("the token does not say when it was issued")
+	login, err := c.login()
+	if err != nil || c.window == 0 || c.ExpiresAt == nil {
+		return c.ExpiresAt, err
 	}
 	return jwt.NewNumericDate(login.Add(c.window)), nil
 }
@@ -85,7 +91,7 @@ func ginJWT(auth *middleware.Auth, blacklist middleware.Store, secret []byte, fr
 		auth: auth, blacklist: blacklist, method: "HS256", key: secret,
 		window: maxRefresh, from: from, until: from.Add(maxRefresh), subject: ginJWTSubject,
 		identify: func(_ context.Context, subject string, _ oldClaims) (middleware.Identity, error) {
-			return middleware.Identity{Subject: subject, Claims: gin.H{"exchanged": true}}, nil
+			return middleware.Identity{Subject: subject}, nil
 		},
 	}
 }
@@ -127,9 +133,12 @@ func (o *oldSystem) exchange(c *gin.Context) {
 	text, _ := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
 	tokens, err := o.start(c.Request.Context(), text)
 	c.Header("Cache-Control", "no-store")
+	var failed *middleware.Error // of Issue: the new RefreshTTL is over as well, or the store is down
 	switch {
 	case err == nil:
 		o.auth.Answer(c, tokens)
+	case errors.As(err, &failed):
+		c.AbortWithStatusJSON(failed.Status, gin.H{"error": failed.Type, "code": failed.Code})
 	case errors.Is(err, errReused):
 		c.AbortWithStatusJSON(http.StatusUnauthorized, gin.H{"error": "invalid_token", "code": middleware.CodeTokenReused})
 	case errors.Is(err, middleware.ErrRefused):
@@ -174,12 +183,10 @@ func (o *oldSystem) start(ctx context.Context, text string) (middleware.Tokens, 
 	if err != nil {
 		return middleware.Tokens{}, err
 	}
-	// The new session ends when the old one would have ended.
-	end, err := old.GetExpirationTime()
-	if err != nil {
-		return middleware.Tokens{}, err
-	}
-	id.RefreshTTL = max(time.Until(end.Time), time.Second)
+	// The new session ends when the old one would have ended, and Fresh counts from the old login. verify has checked both times.
+	end, _ := old.GetExpirationTime()
+	id.AuthTime, _ = old.login()
+	id.RefreshTTL = end.Sub(id.AuthTime)
 	tokens, err := o.auth.Issue(ctx, id)
 	if err != nil {
 		return middleware.Tokens{}, err

@@ -102,44 +102,39 @@ func TestExchange(t *testing.T) {
 		token := m.exchanges(old, "")
 		m.is(token, http.StatusOK)
 		m.is(old, http.StatusUnauthorized)
-
-		// The session ends when the old one would have ended.
-		claims, err := m.auth.Verify(t.Context(), token)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := claims.RefreshUntil.Sub(claims.AuthTime); got != 24*time.Hour {
-			t.Errorf("the session can be refreshed for %v, want the RefreshTTL of the server, which is shorter than the 46 hours that are left", got)
-		}
-		old = oldToken(t, ginJWTClaims("admin"))
-		time.Sleep(36 * time.Hour)
-		claims, err = m.auth.Verify(t.Context(), m.exchanges(old, ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := claims.RefreshUntil.Sub(claims.AuthTime); got != 12*time.Hour {
-			t.Errorf("the session can be refreshed for %v, want the 12 hours that are left", got)
-		}
-		if answer := m.send("POST", "/fresh", token); answer.Code != http.StatusUnauthorized {
-			t.Errorf("an old session is fresh: %d", answer.Code)
-		}
 	})
 }
 
-// Fresh takes the exchange for a login, as docs/coming-from.md says. The claim tells them apart.
+// The new session counts from the old login: its deadline, the RefreshTTL of the server, and Fresh.
 func TestExchangeIsNoLogin(t *testing.T) {
 	inBubble(t, func(t *testing.T, m *migration) {
-		token := m.exchanges(oldToken(t, ginJWTClaims("admin")), "")
-		if answer := m.send("POST", "/fresh", token); answer.Code != http.StatusOK {
-			t.Errorf("Fresh answers %d: correct the documents", answer.Code)
-		}
-		claims, err := m.auth.Verify(t.Context(), token)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var mine struct{ Exchanged bool }
-		if err := claims.Decode(&mine); err != nil || !mine.Exchanged {
-			t.Errorf("the claims are %v, %v", mine, err)
+		const refreshTTL = 24 * time.Hour // of the server
+		for _, row := range []struct {
+			window, age, want time.Duration
+			code              middleware.Code
+		}{
+			{window: 48 * time.Hour, age: 2 * time.Hour, want: refreshTTL},
+			{window: 12 * time.Hour, age: 2 * time.Hour, want: 12 * time.Hour},
+			{window: 48 * time.Hour, age: refreshTTL, code: middleware.CodeLoginTooOld},
+			{window: 12 * time.Hour, age: 12 * time.Hour, code: middleware.CodeTokenInvalid},
+		} {
+			m.old.window = row.window
+			login, old := time.Now(), oldToken(t, ginJWTClaims("admin"))
+			time.Sleep(row.age)
+			token := m.exchanges(old, row.code)
+			if row.code != "" {
+				continue
+			}
+			claims, err := m.auth.Verify(t.Context(), token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := claims.RefreshUntil.Sub(login); got != row.want || !claims.AuthTime.Equal(login) {
+				t.Errorf("%+v: the session ends %v after the old login, with auth_time %v", row, got, claims.AuthTime)
+			}
+			if answer := m.send("POST", "/fresh", token); answer.Code != http.StatusUnauthorized {
+				t.Errorf("%+v: Fresh answers %d", row, answer.Code)
+			}
 		}
 	})
 }
