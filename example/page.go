@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/ginrefresh/ginrefresh/client"
 )
 
-// pageFiles are the files of the page at GET /. The page is static: it calls the API through page/client.js, like any client.
+// pageFiles are the files of the page at GET /, except client.js. The page is static: it calls the API through client.js,
+// like any client.
 //
 //go:embed page
 var pageFiles embed.FS
@@ -56,11 +58,9 @@ func registerPage(r *gin.Engine, s pageSettings) {
 		if err != nil {
 			panic(err)
 		}
-		route := "/" + strings.TrimSuffix(name, "index.html")
-		file := pageFile(name, content)
-		r.GET(route, file)
-		r.HEAD(route, file)
+		registerFile(r, "/"+strings.TrimSuffix(name, "index.html"), pageFile(name, content))
 	}
+	registerFile(r, "/client.js", pageFile("client.js", []byte(client.Script)))
 	r.GET("/settings", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
 		c.JSON(http.StatusOK, gin.H{
@@ -73,6 +73,11 @@ func registerPage(r *gin.Engine, s pageSettings) {
 			"grace":       max(0, s.grace.Seconds()),
 		})
 	})
+}
+
+func registerFile(r *gin.Engine, route string, file gin.HandlerFunc) {
+	r.GET(route, file)
+	r.HEAD(route, file)
 }
 
 func pageFile(name string, content []byte) gin.HandlerFunc {

@@ -2,8 +2,8 @@
 //
 //	npm ci && go test ./...
 //
-// The tests need Chromium, node and npm. CHROMIUM is the path of Chromium if it is not in PATH. Without these tools the tests
-// are skipped, or fail if CI is set. ARTEFACTS is a folder for the screenshots.
+// The tests need Chromium and npm. CHROMIUM is the path of Chromium if it is not in PATH. Without these tools the tests are
+// skipped, or fail if CI is set. ARTEFACTS is a folder for the screenshots.
 package browsertest
 
 import (
@@ -52,7 +52,7 @@ func run(m *testing.M) (int, error) {
 	err := errors.Join(
 		// The tests mostly wait for tokens to expire, so more of them can run than there are processors.
 		flag.Set("test.parallel", "4"),
-		// The tests build and run the server, its page and node. Go caches a result by the log of what the test read,
+		// The tests build and run the server and its page. Go caches a result by the log of what the test read,
 		// which does not include those. Without the log it caches nothing.
 		flag.Set("test.testlogfile", ""),
 	)

@@ -7,9 +7,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -423,18 +420,6 @@ func TestHeaders(t *testing.T) {
 		if settings[key] != want {
 			t.Errorf("settings: %s is %v, want %v", key, settings[key], want)
 		}
-	}
-}
-
-// TestClient runs the tests of client.js and of the axios snippets in docs/client.md.
-func TestClient(t *testing.T) {
-	t.Parallel()
-	node, err := exec.LookPath("node")
-	need(t, err == nil, "node")
-	_, err = os.Stat(filepath.Join("node_modules", "axios"))
-	need(t, err == nil, "axios (npm ci)")
-	if output, err := exec.Command(node, "--test", "--test-timeout=60000", "client.test.js").CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, output)
 	}
 }
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { beforeEach, test } from 'node:test'
-import { createClient } from '../page/client.js'
+import { createClient } from '../client.js'
 
 const ORIGIN = 'https://app.example'
 const OVER = ['token_missing', 'token_invalid', 'token_revoked', 'token_reused', 'refresh_expired', 'subject_refused']
