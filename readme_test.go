@@ -323,7 +323,7 @@ func counts(more, less []string) map[string]int {
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	documents := map[string]document{}
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "client/*.md"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

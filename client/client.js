@@ -1,4 +1,4 @@
-// The ginrefresh client: a fetch that refreshes its tokens. One file without dependencies; copy it into your project.
+// The ginrefresh client: a fetch that refreshes its tokens. One file without dependencies.
 //
 //	const client = createClient({ onLogin: (code) => showLogin(code) })
 //	const answer = await client.login('/login', { headers, body })
@@ -15,7 +15,7 @@ const OVER = ['token_missing', 'token_invalid', 'token_revoked', 'token_reused',
  * @param {object} [options]
  * @param {string} [options.refreshURL] URL of the server's RefreshHandler
  * @param {string} [options.logoutURL] URL of its LogoutHandler
- * @param {string[]} [options.origins] the only origins that receive the token; by default the origin of the page
+ * @param {readonly string[]} [options.origins] the only origins that receive the token; by default the origin of the page
  * @param {Pick<Storage, 'getItem'|'setItem'|'removeItem'>} [options.storage] localStorage by default, which all tabs share
  * @param {string} [options.key] the key of the session in the storage
  * @param {number} [options.timeout] milliseconds for one attempt to refresh; two attempts should fit into the server's Grace

@@ -46,9 +46,25 @@ func runNode(t *testing.T, file string) {
 	}
 }
 
+// needPackages skips the test if a package of package.json is not installed, or fails it if CI is set.
+func needPackages(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		_, err := os.Stat(filepath.Join("node_modules", name))
+		need(t, err == nil, name+" (npm ci)")
+	}
+}
+
 func TestClient(t *testing.T) {
 	t.Parallel()
-	_, err := os.Stat(filepath.Join("node_modules", "axios"))
-	need(t, err == nil, "axios (npm ci)")
+	needPackages(t, "axios")
 	runNode(t, "client.test.js")
+}
+
+func TestPackage(t *testing.T) {
+	t.Parallel()
+	_, err := exec.LookPath("npm")
+	need(t, err == nil, "npm")
+	needPackages(t, "typescript")
+	runNode(t, "package.test.js")
 }
