@@ -65,7 +65,10 @@ export interface Client {
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>
   /** Sends a login, a POST, and stores the tokens. Throws like fetch. */
   login(url: string | URL, init?: RequestInit): Promise<Response>
-  /** Ends the session on the server, then here. The session is kept if the server could not end it. Throws like fetch. */
+  /**
+   * Ends the session on the server, then here. Waits for a refresh or a login that is under way, and ends the session that
+   * it made. The session is kept if the server could not end it. Throws like fetch.
+   */
   logout(url?: string | URL): Promise<Response>
   /**
    * Refreshes the tokens, unless the session `used` was refreshed already. Resolves to null after a success, or to the

@@ -32,6 +32,7 @@ export function createClient(options = {}) {
   const { credentials = 'same-origin', fetch: send = (...args) => globalThis.fetch(...args) } = options
   const { bind = false, onUnbound = (error) => console.warn('ginrefresh: the session is not bound to this browser.', error) } = options
   const keys = bind ? keyPair(key).catch((error) => void onUnbound(error)) : null
+  const alone = createLock(key, storage, 2 * timeout + 2000)
   let skew = 0 // of the server's clock, in milliseconds
   let refreshing = null // the refresh of this tab: { id of the session to refresh, result }
   let pending = null // the request of that refresh: { used, abort }
@@ -44,6 +45,11 @@ export function createClient(options = {}) {
   /** Does the login, a POST, and stores the tokens. With bind it adds a proof. Resolves to the response. Throws like fetch. */
   async function login(url, init) {
     const request = new Request(url, { method: 'POST', credentials, ...init })
+    // With cookies, the answer of a refresh or a logout that is under way must not replace the cookies of this login.
+    return alone(() => logIn(url, request))
+  }
+
+  async function logIn(url, request) {
     const attempt = async () => {
       const copy = request.clone()
       for (const [name, value] of Object.entries(await proof(url))) copy.headers.set(name, value)
@@ -136,7 +142,7 @@ export function createClient(options = {}) {
   function refresh(used = session()) {
     if (!refreshing || refreshing.id !== used?.id) {
       const own = { id: used?.id }
-      own.result = exclusive(key, storage, 2 * timeout + 2000, () => swap(used)).finally(() => {
+      own.result = alone(() => swap(used)).finally(() => {
         if (refreshing === own) refreshing = null
       })
       refreshing = own
@@ -147,7 +153,7 @@ export function createClient(options = {}) {
   async function swap(used) {
     let response = null
     for (let tries = 2; !response; tries--) {
-      if (!isNewest(used)) return null // another tab refreshed, or there was a logout or another login
+      if (!isNewest(used)) return null // there was another refresh, a logout or another login
       try {
         response = await tryRefresh(used)
       } catch (error) {
@@ -201,13 +207,18 @@ export function createClient(options = {}) {
     onLogin(code)
   }
 
-  /** Ends the session on the server. If that succeeds, or it had ended already, removes it here. Resolves to the response. */
-  async function logout(url = logoutURL) {
-    const used = session()
-    const response = await post(url, used)
-    // A refresh may have replaced the tokens meanwhile: remove those as well, but not the tokens of a later login.
-    if ((response.ok || OVER.includes(await codeOf(response))) && isSameLogin(used)) clear()
-    return response
+  /**
+   * Ends the session on the server. If that succeeds, or it had ended already, removes it here. Resolves to the response.
+   * Waits for a refresh or a login that is under way, and ends the session that it made.
+   */
+  function logout(url = logoutURL) {
+    return alone(async () => {
+      const used = session()
+      const response = await post(url, used)
+      // The tokens may have been replaced meanwhile: remove those as well, but not the tokens of a later login.
+      if ((response.ok || OVER.includes(await codeOf(response))) && isSameLogin(used)) clear()
+      return response
+    })
   }
 
   globalThis.addEventListener?.('storage', (event) => {
@@ -261,12 +272,49 @@ async function signProof({ privateKey, publicKey }, url, nonce, now) {
   return `${text}.${base64url(new Uint8Array(signature))}`
 }
 
-// exclusive runs work in one tab at a time. Browsers have Web Locks only on https and localhost. Elsewhere it uses a lease
-// in the storage, which expires after term ms in case its tab is closed. Two tabs may still take the lease at the same
-// moment; then the server's grace period gives both the same tokens.
-async function exclusive(name, storage, term, work) {
-  if (globalThis.navigator?.locks) return navigator.locks.request(name, work)
-  const lease = `${name}.lease`
+// createLock returns a function that runs one work at a time in all tabs, and the works of this tab in the order of the
+// calls. A work that has waited for term ms goes ahead: the tab before it may be suspended, or its login may hang.
+// Browsers have Web Locks only on https and localhost. Elsewhere there is a lease in the storage.
+function createLock(name, storage, term) {
+  let last = Promise.resolve() // the last work of this tab, because a lease has no order
+  return (work) => {
+    const locks = globalThis.navigator?.locks
+    if (locks) return withWebLock(locks, name, term, work)
+    const result = settled(last, term).then(() => withLease(`${name}.lease`, storage, term, work))
+    last = result.catch(() => {})
+    return result
+  }
+}
+
+// settled resolves when the promise is settled, and at the latest after term ms.
+function settled(promise, term) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, term)
+    promise.then(() => { clearTimeout(timer); resolve() })
+  })
+}
+
+function withWebLock(locks, name, term, work) {
+  return new Promise((resolve) => {
+    const waiting = new AbortController()
+    const timer = setTimeout(() => waiting.abort(), term)
+    let running = false
+    const run = () => {
+      running = true
+      clearTimeout(timer)
+      const result = work()
+      resolve(result) // not the result of the request, which fails if another tab steals the lock
+      return result
+    }
+    locks.request(name, { signal: waiting.signal }, run)
+      .catch(() => running || locks.request(name, { steal: true }, run))
+      .catch(() => { if (!running) run() }) // a sandboxed page has no locks, and shares no storage with other tabs
+  })
+}
+
+// withLease holds a lease that expires after term ms, in case its tab is closed. Two tabs may still take the lease at the
+// same moment; then the server's grace period gives both the same tokens.
+async function withLease(lease, storage, term, work) {
   const owner = random()
   const read = () => (storage.getItem(lease) ?? '').split(' ')
   const write = () => storage.setItem(lease, `${owner} ${Date.now() + term}`)

@@ -23,14 +23,39 @@ function storage() {
 function webLocks() {
   const queues = {}
   const held = []
-  const request = (name, work) => {
-    held.push(name)
-    const result = (queues[name] ?? Promise.resolve()).then(work)
-    queues[name] = result.catch(() => {})
-    return result
+  const next = (name) => {
+    const { holder, waiting } = queues[name]
+    if (!holder && waiting.length > 0) waiting.shift()()
   }
+  const request = (name, ...args) => new Promise((resolve, reject) => {
+    const [work, { signal, steal } = {}] = args.reverse()
+    const queue = (queues[name] ??= { holder: null, waiting: [] })
+    const take = () => {
+      held.push(name)
+      const holder = queue.holder = { rob: () => reject(new DOMException('stolen', 'AbortError')) }
+      Promise.resolve().then(work).then(resolve, reject).finally(() => {
+        if (queue.holder === holder) queue.holder = null
+        next(name)
+      })
+    }
+    if (steal) {
+      queue.holder?.rob()
+      return take()
+    }
+    queue.waiting.push(take)
+    signal?.addEventListener('abort', () => {
+      const at = queue.waiting.indexOf(take)
+      if (at < 0) return // it was granted
+      queue.waiting.splice(at, 1)
+      reject(signal.reason)
+    })
+    next(name)
+  })
   return { request, held }
 }
+
+// noLocks are Web Locks that exclude nobody, as if every tab had stolen them.
+const noLocks = { request: (name, ...args) => args.at(-1)() }
 
 // Newer versions of Node define navigator.
 const browser = (locks) => Object.defineProperty(globalThis, 'navigator', { value: { locks }, configurable: true })
@@ -334,11 +359,12 @@ test('other refusals are not sent again, even if another tab has refreshed meanw
   }
 })
 
-// ---- Logout and login during a refresh ---------------------------------------------------------------------
+// ---- Logout and login during a refresh, if the lock does not hold ------------------------------------------
 
 for (const [who, sameTab] of [['this tab', true], ['another tab', false]]) {
   for (const first of ['refresh', 'logout']) {
     test(`after a logout during a refresh of ${who}, the session is gone, if the ${first} is answered first`, async () => {
+      browser(noLocks)
       const [refresh, logout] = [held(), held()]
       const shared = storage()
       const routes = { '/a': wants('t2'), '/refresh': refresh.route, '/logout': logout.route }
@@ -367,6 +393,7 @@ for (const [who, sameTab] of [['this tab', true], ['another tab', false]]) {
     })
 
     test(`the session of a later login stays, if the ${first} of ${who} is answered first`, async () => {
+      browser(noLocks)
       const [refresh, logout] = [held(), held()]
       const shared = storage()
       const routes = { '/a': wants('t2'), '/refresh': refresh.route, '/logout': logout.route }
@@ -391,6 +418,7 @@ for (const [who, sameTab] of [['this tab', true], ['another tab', false]]) {
 
 for (const code of OVER) {
   test(`a logout during a refresh that is answered ${code} removes the session`, async () => {
+    browser(noLocks)
     const [refresh, logout] = [held(), held()]
     const { client, events } = setup({ '/refresh': refresh.route, '/logout': logout.route })
     client.save(tokens('t1'))
@@ -631,6 +659,229 @@ test('a response in time stops the timer', async (t) => {
   assert.equal(signals[0].aborted, false)
 })
 
+// ---- The lock of refresh, login and logout -----------------------------------------------------------------
+
+const kinds = { 'Web Locks': webLocks, 'the lease': () => undefined }
+const term = 10_000 // of the lock, with the default timeout
+const within = (promise, ms) => Promise.race([promise, new Promise((resolve) => sleep(resolve, ms, 'nothing'))])
+
+// sessionServer is a server with one session per user, and the cookie jar of a browser. It handles a request when it
+// arrives. If slow names its path, its first answer to this path waits for answer, and the cookie changes only then.
+function sessionServer(cookies, slow) {
+  const server = { jar: null, alive: new Set(['alice']), n: 1 }
+  const arrived = new Promise((resolve) => { server.arrived = resolve })
+  const answered = new Promise((resolve) => { server.answer = resolve })
+  let waits = true
+  const userOf = (token) => token?.split('.')[0]
+  const route = (path, handle) => async (token, request) => {
+    const [user, code] = handle(userOf(cookies ? server.jar : token), new URL(request.url).searchParams.get('user'))
+    const next = user && `${user}.${++server.n}`
+    if (path === slow && waits) {
+      waits = false
+      server.arrived()
+      await answered
+    }
+    if (request.signal.aborted) throw request.signal.reason
+    if (code) return refused(code)
+    if (cookies) server.jar = next
+    const body = tokens(next)
+    return json(user ? 200 : 204, cookies ? { ...body, access_token: undefined, user } : { ...body, user })
+  }
+  server.routes = {
+    '/refresh': route('/refresh', (user) => (server.alive.has(user) ? [user] : [null, 'token_revoked'])),
+    '/login': route('/login', (user, next) => {
+      if (cookies) server.alive.delete(user) // R16
+      server.alive.add(next)
+      return [next]
+    }),
+    '/logout': route('/logout', (user) => (server.alive.delete(user) ? [null] : [null, 'token_revoked'])),
+  }
+  const first = cookies ? { ...tokens(), user: 'alice' } : { ...tokens('alice.1'), user: 'alice' }
+  if (cookies) server.jar = 'alice.1'
+  return { ...server, arrived, first, current: () => [server.jar, server.alive] }
+}
+
+const actions = {
+  refresh: (client) => client.refresh(),
+  logout: (client) => client.logout(),
+  'login of bob': (client) => client.login(`${ORIGIN}/login?user=bob`),
+  'login of carol': (client) => client.login(`${ORIGIN}/login?user=carol`),
+}
+const pathOf = (action) => `/${action.split(' ')[0]}`
+
+// Which user has a session after both actions, the second of which begins while the first waits for its answer.
+const races = [
+  ['refresh', 'login of bob', 'bob'], ['login of bob', 'refresh', 'bob'],
+  ['refresh', 'logout', undefined], ['logout', 'refresh', undefined],
+  ['logout', 'login of bob', 'bob'], ['login of bob', 'logout', undefined],
+  ['login of bob', 'login of carol', 'carol'],
+]
+for (const [kind, locks] of Object.entries(kinds)) {
+  for (const [first, second, user] of races) {
+    for (const where of ['one tab', 'two tabs']) {
+      for (const cookies of [false, true]) {
+        test(`a ${first}, then a ${second}, in ${where} with ${cookies ? 'cookies' : 'tokens'} and ${kind}`, async () => {
+          browser(locks())
+          const server = sessionServer(cookies, pathOf(first))
+          const one = setup(server.routes)
+          const two = where === 'one tab' ? one : setup(server.routes, { storage: one.storage })
+          one.client.save(server.first)
+          const begun = actions[first](one.client)
+          await server.arrived
+          const next = actions[second](two.client)
+          await within(next, 100) // without the lock, the second action overtakes the answer to the first
+          server.answer()
+          await begun
+          await next
+          const [jar, alive] = server.current()
+          assert.equal(one.client.session()?.user, user)
+          assert.deepEqual([...one.events, ...two.events], [])
+          if (cookies) {
+            assert.equal(jar?.split('.')[0], user)
+            assert.deepEqual([...alive], user ? [user] : []) // every other session has ended
+          } else if (user) {
+            assert.ok(alive.has(user))
+          }
+          assert.equal(one.storage.getItem('ginrefresh.lease'), null)
+        })
+      }
+    }
+  }
+
+  test(`actions of one tab run in the order of the calls, with ${kind}`, async () => {
+    browser(locks())
+    const { routes, first, current } = sessionServer(true)
+    const { client, requests } = setup(routes)
+    client.save(first)
+    await Promise.all(['refresh', 'logout', 'login of bob', 'login of carol', 'logout', 'login of bob'].map((action) => actions[action](client)))
+    assert.deepEqual(requests, ['POST /refresh', 'POST /logout', 'POST /login', 'POST /login', 'POST /logout', 'POST /login'])
+    assert.deepEqual([client.session().user, [...current()[1]]], ['bob', ['bob']])
+  })
+
+  test(`a login within onLogin is not locked out, with ${kind}`, async () => {
+    for (const ending of ['refresh', 'request']) {
+      browser(locks())
+      let login
+      const { client, get } = setup({
+        '/a': (token) => (token === 't2' ? json(200, {}) : refused(ending === 'refresh' ? 'token_expired' : 'token_revoked')),
+        '/refresh': () => refused('token_revoked'),
+        '/login': () => json(200, tokens('t2')),
+      }, { client: { onLogin: () => { login = client.login(`${ORIGIN}/login`).then(() => get('/a')) } } })
+      client.save(tokens('t1'))
+      assert.equal((await within(get('/a'), 2000)).status, 401)
+      assert.equal((await within(login, 2000)).status, 200)
+      assert.equal(client.session().access_token, 't2')
+    }
+  })
+
+  test(`a logout while requests wait for the refresh sends the newest token, with ${kind}`, async () => {
+    browser(locks())
+    const refresh = held()
+    const { client, requests, get } = setup({ '/a': wants('t2'), '/refresh': refresh.route, '/logout': () => json(204) })
+    client.save(tokens('t1'))
+    const waiting = [get('/a'), get('/a')]
+    await refresh.asked
+    const leaving = client.logout()
+    refresh.answer(() => json(200, tokens('t2')))
+    const answers = await within(Promise.all([leaving, ...waiting]), 2000)
+    assert.deepEqual(answers.map(({ status }) => status), [204, 200, 200])
+    assert.ok(requests.includes('POST /logout t2'))
+    assert.equal(client.session(), null)
+  })
+
+  test(`a login or a logout that fails releases the lock, with ${kind}`, async () => {
+    const failures = { '/login': (client) => client.login(`${ORIGIN}/login`), '/logout': (client) => client.logout() }
+    for (const [path, fail] of Object.entries(failures)) {
+      for (const answer of [() => refused('invalid_credentials'), () => refused('store_unavailable'), lost]) {
+        browser(locks())
+        const { client } = setup({ [path]: answer, '/refresh': () => json(200, tokens('t2')) })
+        client.save(tokens('t1'))
+        const [failed, refusal] = await within(Promise.all([fail(client).catch((error) => error), client.refresh()]), 2000)
+        assert.ok(failed instanceof TypeError || failed.status >= 400)
+        assert.equal(refusal, null)
+        assert.equal(client.session().access_token, 't2')
+      }
+    }
+  })
+
+  for (const action of ['refresh', 'login of bob', 'logout']) {
+    for (const where of ['its tab', 'another tab']) {
+      test(`a ${action} in ${where} waits for a login that hangs until the lock expires, with ${kind}`, async (t) => {
+        const pass = mockTime(t)
+        browser(locks())
+        const shared = storage()
+        const { routes } = sessionServer(false)
+        const login = (token, request) => (request.url.includes('user=') ? routes['/login'](token, request) : hang())
+        const one = dying(shared, { ...routes, '/login': login })
+        const two = where === 'its tab' ? one : setup(routes, { storage: shared })
+        one.client.save(tokens('alice.1'))
+        one.client.login(`${ORIGIN}/login`)
+        await pass(60)
+        assert.deepEqual(one.requests.splice(0), ['POST /login'])
+        if (two !== one) one.die()
+        let result = 'waits'
+        actions[action](two.client).then(() => { result = 'done' })
+        await pass(term - 120)
+        assert.deepEqual([two.requests, result], [[], 'waits'])
+        await pass(400)
+        assert.deepEqual([two.requests, result], [[`POST ${pathOf(action)}${action === 'login of bob' ? '' : ' alice.1'}`], 'done'])
+      })
+    }
+  }
+}
+
+test('the lease goes to the first action of a tab that waits, not to the first that looks', async (t) => {
+  const pass = mockTime(t)
+  browser(undefined)
+  const { routes, first, answer } = sessionServer(false, '/refresh')
+  const { client, requests } = setup(routes)
+  client.save(first)
+  client.refresh()
+  await pass(60)
+  client.logout()
+  await pass(40)
+  actions['login of bob'](client)
+  await pass(40) // the logout looked 20 ms ago and looks again after 40 ms; the login looks after 20 ms
+  answer()
+  for (let i = 0; i < 8; i++) await pass(60)
+  assert.deepEqual(requests, ['POST /refresh alice.1', 'POST /logout alice.2', 'POST /login'])
+  assert.equal(client.session().user, 'bob')
+})
+
+test('a tab whose lock was stolen gets its answer, and the lock goes on', async (t) => {
+  const pass = mockTime(t)
+  const locks = webLocks()
+  browser(locks)
+  const shared = storage()
+  const slow = held()
+  const [one, two] = ['one', 'two'].map(() => setup({ '/login': slow.route, '/refresh': () => json(200, tokens('t2')) }, { storage: shared }))
+  one.client.save(tokens('t1'))
+  const login = one.client.login(`${ORIGIN}/login`)
+  await slow.asked
+  let refused = 'waits'
+  two.client.refresh().then((refusal) => { refused = refusal })
+  await pass(term + 100)
+  assert.equal(refused, null)
+  slow.answer(() => json(200, tokens('bob1')))
+  assert.equal((await login).status, 200)
+  assert.equal(one.client.session().access_token, 'bob1')
+  assert.equal(await one.client.refresh(), null)
+  assert.equal(one.client.session().access_token, 't2')
+  assert.equal(locks.held.length, 3)
+})
+
+test('a sandboxed page, which has no Web Locks, can log in, refresh and log out', async () => {
+  const refuse = async () => { throw new DOMException('sandboxed', 'SecurityError') }
+  browser({ request: refuse })
+  const { client, requests } = setup(sessionServer(false).routes)
+  await actions['login of bob'](client)
+  assert.equal(await client.refresh(), null)
+  assert.equal((await client.logout()).status, 204)
+  assert.equal(requests.length, 3)
+  const failing = setup({ '/login': lost })
+  await assert.rejects(actions['login of bob'](failing.client), TypeError)
+})
+
 // ---- Several tabs ------------------------------------------------------------------------------------------
 
 test('two tabs make one refresh, with Web Locks', async () => {
@@ -700,10 +951,10 @@ test('the lease is not removed if another tab has taken it', async () => {
 })
 
 // dying returns a tab that takes the lease. After die it does not release it.
-function dying(shared, options) {
+function dying(shared, routes, options) {
   let dead = false
   const write = (name) => (...args) => { if (!dead) shared[name](...args) }
-  const tab = setup({ '/refresh': hang }, { ...options, storage: { getItem: shared.getItem, setItem: write('setItem'), removeItem: write('removeItem') } })
+  const tab = setup(routes, { ...options, storage: { getItem: shared.getItem, setItem: write('setItem'), removeItem: write('removeItem') } })
   return { ...tab, die: () => { dead = true } }
 }
 
@@ -712,7 +963,7 @@ for (const [name, options, term] of [['4 s', {}, 10000], ['20 s', { timeout: 200
     const pass = mockTime(t)
     browser(undefined)
     const shared = storage()
-    const [one, two] = [dying(shared, { client: options }), setup({ '/refresh': () => json(200, tokens('t2')) }, { storage: shared, client: options })]
+    const [one, two] = [dying(shared, { '/refresh': hang }, { client: options }), setup({ '/refresh': () => json(200, tokens('t2')) }, { storage: shared, client: options })]
     one.client.save(tokens('t1'))
     one.client.refresh().catch(() => {})
     await pass(60)
@@ -751,7 +1002,7 @@ for (const [name, options, term] of [['4 s', {}, 10000], ['20 s', { timeout: 200
 test('another tab takes the lease of a dead tab if the clock was set back', async (t) => {
   browser(undefined)
   const shared = storage()
-  const one = dying(shared)
+  const one = dying(shared, { '/refresh': hang })
   let pass = mockTime(t)
   one.client.save(tokens('t1'))
   one.client.refresh().catch(() => {})
