@@ -15,6 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	// Go caches a result by the log of what the test read, which does not include what node reads. Without the log it
 	// caches nothing.
 	if err := flag.Set("test.testlogfile", ""); err != nil {
