@@ -319,6 +319,36 @@ func counts(more, less []string) map[string]int {
 	return n
 }
 
+var scriptComment = regexp.MustCompile(`(?m)\s*//.*$`)
+
+// The recipes for client.js are the files that client/test runs. In the Chinese page their comments are translated.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	for path, normalize := range map[string]func(string) string{
+		"docs/client.md":       func(code string) string { return code },
+		"docs/client.zh-CN.md": func(code string) string { return scriptComment.ReplaceAllString(code, "") },
+	} {
+		recipes := 0
+		for _, b := range readDocument(t, path).blocks {
+			name, found := strings.CutPrefix(b.language, "js ")
+			if !found {
+				continue
+			}
+			recipes++
+			file, err := os.ReadFile("client/test/recipes/" + name + ".js")
+			if err != nil {
+				t.Error(err)
+			}
+			if normalize(b.text) != normalize(string(file)) {
+				t.Errorf("%s: the block %q is not %s.js in client/test/recipes:\n%s", path, b.language, name, b.text)
+			}
+		}
+		if recipes != 4 {
+			t.Errorf("%s has %d recipes, want 4", path, recipes)
+		}
+	}
+}
+
 // Every relative link has a target file, and its anchor a heading in that file.
 func TestLinks(t *testing.T) {
 	t.Parallel()

@@ -1078,19 +1078,18 @@ test('the new token of AutoRefresh is saved, unless there is a newer one', async
 
 // ---- axios -------------------------------------------------------------------------------------------------
 
-// snippet returns a code snippet from docs/client.md.
-async function snippet(name, client) {
-  const document = await readFile(new URL('../../docs/client.md', import.meta.url), 'utf8')
-  const code = new RegExp('```js ' + name + '\\n([^]*?)```').exec(document)[1]
+// recipe returns the api of a recipe in docs/client.md, for a client of the tests.
+async function recipe(name, client) {
+  const code = await readFile(new URL(`recipes/${name}.js`, import.meta.url), 'utf8')
   const { default: axios } = await import('axios')
-  const api = new Function('axios', 'client', `${code.replace('export ', '')}; return api`)(axios, client)
+  const api = new Function('axios', 'client', `${code.replace(/^import .*$/gm, '').replace('export ', '')}; return api`)(axios, client)
   api.defaults.baseURL = ORIGIN
   return { axios, api }
 }
 
 test('axios with client.fetch', async () => {
   const { client, requests } = setup({ '/a': wants('t2'), '/refresh': () => json(200, tokens('t2')) })
-  const { api } = await snippet('axios-fetch', client)
+  const { api } = await recipe('axios-fetch', client)
   client.save(tokens('t1'))
   const answers = await Promise.all([api.get('/a'), api.post('/a', { x: 1 })])
   assert.ok(answers.every((answer) => answer.data.msg === 'hello'))
@@ -1099,7 +1098,7 @@ test('axios with client.fetch', async () => {
 
 test('axios with interceptors', async () => {
   const { client, requests, events } = setup({ '/refresh': () => json(200, tokens('t2')) })
-  const { axios, api } = await snippet('axios', client)
+  const { axios, api } = await recipe('axios', client)
   const heard = []
   const codes = { t1: 'token_expired', t2: undefined, t3: 'token_revoked' }
   api.defaults.adapter = async (config) => {

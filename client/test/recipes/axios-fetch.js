@@ -1,0 +1,4 @@
+import axios from 'axios'
+import { client } from './session.js'
+
+export const api = axios.create({ adapter: 'fetch', env: { fetch: client.fetch } })
