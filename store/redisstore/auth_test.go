@@ -151,6 +151,9 @@ func TestR11_LogoutIsLinearizableOverTwoServers(t *testing.T) {
 						}
 					} else {
 						_, err := auth.Verify(context.Background(), token)
+						if code(err) == middleware.CodeStoreUnavailable {
+							continue // on a busy machine an answer can take longer than StoreTimeout, and then says nothing
+						}
 						op.Output = err == nil
 					}
 					op.Return = time.Since(begin).Nanoseconds()
