@@ -124,6 +124,6 @@ var rows = []row{
 		means: "tests of the tests",
 		shows: "A store or a history with a known mistake is found",
 		jobs: []job{test("middleware/interleaving", "TestBrokenStoresAreNoticed"), test("store/storetest", "TestEveryBreachIsFound"),
-			test("store/redisstore", "TestForksAreFound"), test("store/sqlstore/sqltest", "TestForksAreFound")},
+			test("store/internal/lineartest", "TestForksAreFound")},
 	},
 }
