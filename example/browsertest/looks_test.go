@@ -152,14 +152,7 @@ func TestLanguage(t *testing.T) {
 
 // TestTranslations checks that both languages have all texts that the page uses, with the same placeholders, and no others.
 func TestTranslations(t *testing.T) {
-	sources := map[string]string{}
-	for _, name := range []string{"i18n.js", "index.html", "app.js", "sessions.js", "timeline.js"} {
-		source, err := os.ReadFile(filepath.Join("..", "page", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		sources[name] = string(source)
-	}
+	sources := pageSources(t)
 	texts := map[string]map[string]string{}
 	language := ""
 	for line := range strings.Lines(sources["i18n.js"]) {
@@ -201,6 +194,24 @@ func TestTranslations(t *testing.T) {
 	checkUses(t, texts["en"], sources)
 }
 
+// pageSources returns the text files of the page by their names.
+func pageSources(t *testing.T) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join("..", "page", "*.*"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("the page has no files: %v", err)
+	}
+	sources := map[string]string{}
+	for _, name := range names {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources[filepath.Base(name)] = string(source)
+	}
+	return sources
+}
+
 func set(list []string) map[string]bool {
 	all := map[string]bool{}
 	for _, one := range list {
@@ -228,7 +239,12 @@ func checkUses(t *testing.T, texts map[string]string, sources map[string]string)
 	for _, match := range regexp.MustCompile(`data-i18n(?:-label)?="([^"]*)"`).FindAllStringSubmatch(sources["index.html"], -1) {
 		used[match[1]] = true
 	}
-	scripts := sources["app.js"] + sources["sessions.js"] + sources["timeline.js"]
+	scripts := ""
+	for name, source := range sources {
+		if strings.HasSuffix(name, ".js") && name != "i18n.js" {
+			scripts += source
+		}
+	}
 	for _, match := range regexp.MustCompile(`\b(?:t|say)\((?:'(?:good|bad|)', )?'(\w+)'(?:\)|, \{([^}]*)\})`).FindAllStringSubmatch(scripts, -1) {
 		key, given := match[1], map[string]bool{}
 		used[key] = true

@@ -2,20 +2,25 @@
 
 import { bindToAnotherKey, browserMayBind, isBound } from './bound.js'
 import { createClient } from './client.js'
+import { $, make } from './dom.js'
+import { drawGauges, duration } from './gauges.js'
 import * as history from './history.js'
 import { currentLanguage, has, t, translate } from './i18n.js'
+import { createRequestLog } from './requests.js'
 import { createSessionList } from './sessions.js'
-import { clockText, createTimeline } from './timeline.js'
+import { createTimeline } from './timeline.js'
+import { decode, tokenCards } from './token.js'
 
-const $ = (id) => document.getElementById(id)
 const root = document.documentElement
 translate()
 
 const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
-const client = createClient({ bind: settings.bind !== 'off' && !browserMayBind(settings), fetch: loggedFetch, onLogin: sessionOver, onChange: sessionChanged })
+const limits = { ttl: settings.ttl * 1000, refresh: settings.refresh_ttl * 1000, grace }
+const log = createRequestLog(({ error_description: text }) => { storeForgot = text?.includes('lost its record') ?? false })
+const client = createClient({ bind: settings.bind !== 'off' && !browserMayBind(settings), fetch: log.send, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
-const list = settings.sessions ? createSessionList(client, { make, run, end: endSession }) : null
+const list = settings.sessions ? createSessionList(client, { run, end: endSession }) : null
 let storeForgot = false // whether the last rejected request said so
 let bound = false // whether the browser has bound the session
 let shown = '' // the state that the slow parts of the page were last drawn for
@@ -27,13 +32,6 @@ function state(now = Date.now()) {
   if (!past) return 'none'
   if (past.ended || !client.session()) return 'ended'
   return history.stateOf(past, past.tokens.length - 1, grace, now)
-}
-
-function decode(token) {
-  if (!token) return undefined
-  const json = (part) => JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(part.replace(/-/g, '+').replace(/_/g, '/')), (c) => c.charCodeAt(0))))
-  const [header, claims] = token.split('.')
-  return { header: json(header), claims: json(claims) }
 }
 
 function sessionChanged(session, elsewhere) {
@@ -143,7 +141,7 @@ async function parallel() {
   }
   const session = client.session()
   const one = async () => {
-    const response = await loggedFetch('/refresh', { method: 'POST', headers: bearer(session.refresh_token ?? session.access_token) })
+    const response = await log.send('/refresh', { method: 'POST', headers: bearer(session.refresh_token ?? session.access_token) })
     return { ok: response.ok, body: await bodyOf(response) }
   }
   const answers = await Promise.all(Array.from({ length: n }, one))
@@ -174,7 +172,7 @@ async function replay() {
     if (said?.key !== 'replayWaits') say('', 'replayWaits')
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
-  const response = await loggedFetch('/refresh', { method: 'POST', headers: bearer(token) })
+  const response = await log.send('/refresh', { method: 'POST', headers: bearer(token) })
   const { code } = await bodyOf(response)
   if (code !== 'token_reused') return say('bad', 'refused', { status: response.status, code })
   say('bad', 'replayed')
@@ -185,7 +183,7 @@ async function replay() {
 // stealCookies shows what the cookies of a bound session are worth without the key of the browser. The browser adds the
 // cookies to the request, so the thief has them.
 async function stealCookies() {
-  const response = await bindToAnotherKey(loggedFetch)
+  const response = await bindToAnotherKey(log.send)
   const { code } = await bodyOf(response)
   say(response.ok ? 'bad' : 'good', response.ok ? 'stolenBound' : 'stolenWorthless', { status: response.status, code })
 }
@@ -235,7 +233,7 @@ let busy = false
 async function run(action) {
   if (busy) return
   busy = true
-  lastEntry = null // the log counts equal requests of one click together
+  log.startGroup() // the log counts equal requests of one click together
   root.toggleAttribute('data-busy', true)
   try {
     await action()
@@ -251,66 +249,7 @@ async function run(action) {
   }
 }
 
-// ---- The log of requests -----------------------------------------------------------------------------------
-
-async function loggedFetch(input, init) {
-  const request = new Request(input, init)
-  const entry = { method: request.method, path: new URL(request.url).pathname, at: new Date() }
-  try {
-    const response = await fetch(request)
-    entry.status = response.status
-    if (!response.ok) {
-      const answer = await bodyOf(response.clone())
-      entry.code = answer.code
-      storeForgot = answer.error_description?.includes('lost its record') ?? false
-    }
-    return response
-  } catch (error) {
-    entry.status = '–'
-    entry.code = 'failed'
-    throw error
-  } finally {
-    log(entry)
-  }
-}
-
-let lastEntry = null // { text, count, element }
-
-function log({ method, path, status, code, at }) {
-  const text = [method, path, status, code].join(' ')
-  if (lastEntry?.text === text && at - lastEntry.at < 3000) {
-    lastEntry.count++
-    lastEntry.element.querySelector('.times').textContent = ` ×${lastEntry.count}`
-    return
-  }
-  const kind = status < 300 ? 'done' : status === 401 && code === 'token_expired' ? 'refused' : status === 401 ? 'over' : 'failed'
-  const element = make('div', { class: 'entry', 'data-kind': kind, 'data-path': path, 'data-status': status, 'data-code': code ?? '' },
-    make('time', {}, at.toLocaleTimeString('en-GB')),
-    make('span', { class: 'what' }, make('b', {}, method), ` ${path}`, make('span', { class: 'times' })),
-    make('span', { class: 'status' }, String(status)))
-  if (code) {
-    const line = make('span', { class: 'code' })
-    element.append(line)
-    explain(line, code)
-  }
-  $('log').prepend(element)
-  while ($('log').childElementCount > 100) $('log').lastChild.remove()
-  lastEntry = { text, at, element, count: 1 }
-}
-
-function explain(line, code) {
-  const hint = `hint_${code}`
-  line.replaceChildren(make('code', {}, code), has(hint) ? ` · ${t(hint)}` : '')
-}
-
 // ---- Drawing -----------------------------------------------------------------------------------------------
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag)
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value)
-  element.append(...children)
-  return element
-}
 
 let said = null
 
@@ -358,7 +297,7 @@ function frame() {
     return
   }
   timeline.draw(past, { mode: settings.mode, grace }, now)
-  if (current !== 'ended') renderGauges(past, now)
+  if (current !== 'ended') drawGauges(past, limits, now)
 }
 
 function renderState(current, past) {
@@ -400,90 +339,22 @@ function renderTable(past, states) {
   timeline.label(past ? t('timelineLabel', { n: states.length, state: t(states.at(-1)) }) : t('sampleLabel'))
 }
 
-function renderGauges(past, now) {
-  const last = past.tokens.at(-1)
-  gauge('ttl', last.expires - now, settings.ttl * 1000)
-  gauge('refresh', past.deadline - now, settings.refresh_ttl * 1000)
-  gauge('grace', past.tokens.length > 1 ? last.at + grace - now : 0, grace, '–')
-}
-
-function gauge(name, left, total, none) {
-  left = Math.max(0, left)
-  const part = total > 0 ? Math.min(1, left / total) : 0
-  const box = $(`gauge-${name}`)
-  const value = left === 0 && none ? none : left < 10000 && total < 600000 ? `${(left / 1000).toFixed(1)} s` : clockText(left + 999)
-  box.querySelector('.fill').style.transform = `scaleX(${part.toFixed(4)})`
-  const text = total > 0 ? `${value} ${t('of', { total: duration(total) })}` : t('noGrace')
-  const line = $(`gauge-${name}-value`)
-  if (line.dataset.text === text) return
-  line.dataset.text = text
-  line.replaceChildren(...(total > 0 ? [value, ' ', make('small', {}, t('of', { total: duration(total) }))] : [t('noGrace')]))
-  const meter = box.querySelector('.track')
-  const percent = String(Math.round(part * 100))
-  if (meter.getAttribute('aria-valuenow') === percent) return
-  meter.setAttribute('aria-valuenow', percent)
-  meter.setAttribute('aria-valuetext', text)
-}
-
-/** 90000 → "1.5 min" */
-function duration(ms) {
-  for (const [unit, size] of [['d', 86400000], ['h', 3600000], ['min', 60000]]) {
-    if (ms >= size) return `${Number((ms / size).toFixed(1))} ${unit}`
-  }
-  return `${Number((ms / 1000).toFixed(1))} s`
-}
-
 function renderToken(current) {
   const session = client.session()
   if (!session || current === 'ended' || current === 'none') return $('decoded').replaceChildren()
   $('token-note').textContent = t(session.access_token ? 'decodedHere' : 'cookieToken')
-  const cards = []
-  if (!session.access_token) {
-    const { claims } = history.read().tokens.at(-1)
-    if (claims) cards.push(make('article', { class: 'card' }, claimsTable('claims', claims)))
-  } else if (session.refresh_token) {
-    cards.push(...['access', 'refresh'].map((name) => {
-      const token = session[`${name}_token`]
-      const { header, claims } = decode(token)
-      return make('article', { class: 'card' }, make('h3', {}, t(`${name}Token`)), raw(token), claimsTable('header', header), claimsTable('claims', claims))
-    }))
-  } else {
-    const { header, claims } = decode(session.access_token)
-    cards.push(make('article', { class: 'card' }, make('h3', {}, t('oneToken')), raw(session.access_token), claimsTable('header', header)),
-      make('article', { class: 'card' }, claimsTable('claims', claims)))
-  }
-  $('decoded').replaceChildren(...cards)
-}
-
-function raw(token) {
-  return make('p', { class: 'raw' }, ...token.split('.').flatMap((part, i) => [...(i > 0 ? ['.'] : []), make('span', { class: `part-${i}` }, part)]))
-}
-
-const TIMES = ['iat', 'exp', 'nbf', 'auth_time', 'refresh_exp']
-
-function claimsTable(caption, object) {
-  const time = new Intl.DateTimeFormat(currentLanguage(), { timeStyle: 'medium' })
-  const meaning = (name, value) => {
-    const key = `claim_${name}`
-    if (!has(key)) return caption === 'claims' ? t('claim_own') : ''
-    return t(key, { time: TIMES.includes(name) ? time.format(value * 1000) : '' })
-  }
-  return make('table', { class: 'claims' }, make('caption', {}, t(caption)), make('tbody', {},
-    ...Object.entries(object).map(([name, value]) => make('tr', {},
-      make('th', { scope: 'row' }, name),
-      make('td', {}, typeof value === 'string' ? value : JSON.stringify(value)),
-      make('td', {}, meaning(name, value))))))
+  $('decoded').replaceChildren(...tokenCards(session, history.read().tokens.at(-1).claims))
 }
 
 function renderSettings() {
   const mode = t(settings.mode)
   $('set-mode').textContent = settings.cookies ? t('withCookies', { mode }) : mode
-  $('set-ttl').textContent = duration(settings.ttl * 1000)
-  $('set-refresh').textContent = duration(settings.refresh_ttl * 1000)
+  $('set-ttl').textContent = duration(limits.ttl)
+  $('set-refresh').textContent = duration(limits.refresh)
   $('set-grace').textContent = grace > 0 ? duration(grace) : t('noGrace')
   $('gauge-ttl').querySelector('.note').textContent = t(settings.mode === 'pair' ? 'noteTTLPair' : 'noteTTL')
   if (settings.mode === 'pair') document.querySelector('.legend .expired').textContent = t('legendRefresh')
-  for (const line of document.querySelectorAll('.entry .code')) explain(line, line.firstChild.textContent)
+  log.draw()
   if (said) $('result').textContent = t(said.key, said.values)
 }
 
@@ -498,10 +369,7 @@ $('login').addEventListener('submit', (event) => {
   event.preventDefault()
   run(login)
 })
-$('clear-log').addEventListener('click', () => {
-  $('log').replaceChildren()
-  lastEntry = null
-})
+$('clear-log').addEventListener('click', log.clear)
 for (const button of document.querySelectorAll('[data-language]')) {
   button.addEventListener('click', () => {
     translate(button.dataset.language)

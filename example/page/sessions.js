@@ -1,14 +1,13 @@
 // The list of the sessions of a user, with buttons that end them.
 
+import { $, make } from './dom.js'
 import { currentLanguage, t } from './i18n.js'
 
-const $ = (id) => document.getElementById(id)
-
 /**
- * Returns the list. make creates an element, run runs the action of a button, and end ends a session.
+ * Returns the list. run runs the action of a button, and end ends a session.
  * The list is hidden until its first update.
  */
-export function createSessionList(client, { make, run, end }) {
+export function createSessionList(client, { run, end }) {
   let sessions = []
   let drawn = '' // the sessions and the language of the list on the page
 
