@@ -347,6 +347,11 @@ func TestServerGone(t *testing.T) {
 	tb.click("do-refresh")
 	tb.waitResult("failed")
 	tb.waitState("alive")
+	tb.eval(`localStorage.removeItem("ginrefresh"), window.dispatchEvent(new StorageEvent("storage", { key: "ginrefresh" }))`) // logged out in another tab
+	tb.waitState("ended")
+	if text := tb.eval(`document.getElementById("login").textContent + document.getElementById("result").textContent`); strings.Contains(text, "still logged in") {
+		t.Errorf("without a session the page says %q", text)
+	}
 
 	offline := newProfile(t, url).open(desktop)
 	offline.eval(`window.fetch = async () => { throw new TypeError("Failed to fetch") }`)

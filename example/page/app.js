@@ -240,8 +240,8 @@ async function run(action) {
   } catch (error) {
     // fetch throws these errors if the server does not respond. Any other error is a bug in this page.
     if (!(error instanceof TypeError || error.name === 'TimeoutError')) throw error
-    say('bad', 'failed')
-    $('problem').textContent = t(client.session() ? 'failed' : 'failedLogin')
+    if (client.session()) say('bad', 'failed')
+    else $('problem').textContent = t('failedLogin')
   } finally {
     await list?.update()
     busy = false
@@ -317,6 +317,7 @@ function renderState(current, past) {
   if (over) {
     bound = false
     list?.clear()
+    clearResult() // it may say that the user is still logged in
   }
   renderBound()
   for (const id of Object.keys(buttons)) $(id).disabled = over
