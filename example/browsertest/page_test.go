@@ -366,6 +366,7 @@ var pageFiles = map[string]string{
 	"/app.js":      "text/javascript; charset=utf-8",
 	"/bound.js":    "text/javascript; charset=utf-8",
 	"/client.js":   "text/javascript; charset=utf-8",
+	"/curl.js":     "text/javascript; charset=utf-8",
 	"/dom.js":      "text/javascript; charset=utf-8",
 	"/gauges.js":   "text/javascript; charset=utf-8",
 	"/history.js":  "text/javascript; charset=utf-8",

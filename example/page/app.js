@@ -17,7 +17,7 @@ translate()
 const settings = await (await fetch('/settings')).json()
 const grace = settings.grace * 1000
 const limits = { ttl: settings.ttl * 1000, refresh: settings.refresh_ttl * 1000, grace }
-const log = createRequestLog(({ error_description: text }) => { storeForgot = text?.includes('lost its record') ?? false })
+const log = createRequestLog(settings.cookies, ({ error_description: text }) => { storeForgot = text?.includes('lost its record') ?? false })
 const client = createClient({ bind: settings.bind !== 'off' && !browserMayBind(settings), fetch: log.send, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
 const list = settings.sessions ? createSessionList(client, { run, end: endSession }) : null
