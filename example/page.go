@@ -30,10 +30,11 @@ type pageSettings struct {
 	ttl, refreshTTL, grace time.Duration // a grace of 0 turns the grace period off
 }
 
-// contentTypes has the type of every file in page/. The table of package mime differs between systems.
+// contentTypes has the type of every file of the page. The table of package mime differs between systems.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
+	".go":   "text/plain; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
 	".svg":  "image/svg+xml",
 }
@@ -43,8 +44,16 @@ var contentTypes = map[string]string{
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// registerPage registers GET / for the page, a route for each of its files, and GET /settings.
+// appSource is the code that the page shows behind its buttons.
+//
+//go:embed app.go
+var appSource []byte
+
+// registerPage registers GET / for the page, a route for each of its files, GET /app.go and GET /settings.
 func registerPage(r *gin.Engine, s pageSettings) {
+	source := pageFile("app.go", appSource)
+	r.GET("/app.go", source)
+	r.HEAD("/app.go", source)
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
 		panic(err) // cannot happen: the folder is embedded

@@ -2,13 +2,14 @@
 (() => {
   const CJK = /[\u3400-\u9fff]/
   // Names and durations, which are the same in every language.
-  const NAMES = /^(ginrefresh|client\.js|admin|alice|[\d.:]+ (s|min|h|d))$/
+  const NAMES = /^(ginrefresh|client\.js|app\.go|admin|alice|[\d.:]+ (s|min|h|d))$/
 
   const css = (element) => getComputedStyle(element)
   const isCode = (element) => /mono/i.test(css(element).fontFamily)
   const isVisible = (element) => element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && !isForScreenReaders(element)
   const isForScreenReaders = (element) => element && (css(element).clipPath.startsWith('inset') || isForScreenReaders(element.parentElement))
-  const name = (element) => (element.id ? `#${element.id}` : `<${element.localName} class="${element.classList}"> ${element.textContent.trim().slice(0, 20)}`)
+  const number = (element) => [...document.querySelectorAll(element.localName)].indexOf(element)
+  const name = (element) => (element.id ? `#${element.id}` : `<${element.localName} class="${element.classList}"> ${number(element)}: ${element.textContent.trim().slice(0, 20)}`)
 
   // texts returns the visible texts and the boxes of their lines.
   function texts() {
@@ -58,6 +59,13 @@
       }
     }
     return found
+  }
+
+  // widow returns the last line of a text if it is much shorter than the others.
+  function widow({ text, element, lines }) {
+    if (lines.length < 2 || isCode(element) || css(element).display === 'inline') return ''
+    const last = lines.at(-1)
+    return last.width < 28 && last.bottom > lines[0].bottom && !element.lastElementChild ? text : ''
   }
 
   const isScrolled = (element) => element && (['auto', 'scroll'].includes(css(element).overflowY) && element.scrollHeight > element.clientHeight || isScrolled(element.parentElement))
@@ -116,7 +124,8 @@
   function faint({ element, range }) {
     if (element.closest(':disabled')) return ''
     element.scrollIntoView({ block: 'center' })
-    const { left, top, width, height } = range.getClientRects()[0]
+    const lines = [...range.getClientRects()].filter((line) => line.width > 0)
+    const { left, top, width, height } = lines[Math.floor(lines.length / 2)] // the first may be outside a scrolled box
     const stack = document.elementsFromPoint(left + width / 2, top + height / 2)
     const above = stack.slice(0, Math.max(0, stack.indexOf(element))).filter((other) => !element.contains(other))
     if (!stack.includes(element) || above.some((other) => isPainted(other) || other.contains(element))) return 'is covered' // by another element or by ::after
@@ -153,6 +162,7 @@
     for (const text of all) {
       const by = cut(text, width)
       if (by) problems.push(`${by} cuts off the text ${text.text}`)
+      if (widow(text)) problems.push(`the last line is a single short word: ${text.text}`)
       const why = foreign(text.text, language, text.element, isCode(text.element))
       if (why) problems.push(`the text ${text.text} ${why}`)
     }
@@ -176,7 +186,7 @@
   }
 
   /** Returns the names of the controls that the Tab key must reach. */
-  const reachable = () => [...document.querySelectorAll('a[href], button:not(:disabled), input, select, textarea, [tabindex="0"]')]
+  const reachable = () => [...document.querySelectorAll('a[href], button:not(:disabled), summary, input, select, textarea, [tabindex="0"]')]
     .filter((element) => isVisible(element) || element.matches('.skip')).map(name)
 
   /** Returns the focused element and the problem with its focus indicator, if any. Returns null if nothing is focused. */

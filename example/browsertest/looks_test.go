@@ -63,23 +63,33 @@ func TestLooks(t *testing.T) {
 			check("wrong password")
 			tb.login("admin")
 			tb.waitSessions()
+			tb.toggleAll()
+			tb.wait("all is open", `[...document.querySelectorAll(".entry, .actions .source, .sessions .source")].every((element) => element.querySelector("pre")?.checkVisibility())`)
+			shoot("2-code")
 			tb.checkTab()
+			tb.toggleAll()
 			tb.click("do-refresh")
 			tb.waitResult("refreshed")
 			tb.click("do-parallel")
 			tb.waitResult("parallelOne")
 			tb.waitState("expired")
-			shoot("2-expired")
+			shoot("3-expired")
 			tb.click("do-protected")
 			tb.waitResult("saidHelloRefreshed")
 			tb.click("do-refresh")
 			tb.waitResult("refreshedSame")
-			shoot("3-session")
+			shoot("4-session")
 			tb.click("do-replay")
 			tb.waitState("ended")
-			shoot("4-reuse")
+			shoot("5-reuse")
 		})
 	}
+}
+
+// toggleAll opens or closes the code of all buttons and all requests of the log.
+func (tb *tab) toggleAll() {
+	tb.t.Helper()
+	tb.eval(`document.querySelectorAll("[data-shows], .entry summary").forEach((element) => element.click())`)
 }
 
 // checkAxe runs axe in the page.

@@ -2,24 +2,30 @@
 
 import { bindToAnotherKey, browserMayBind, isBound } from './bound.js'
 import { createClient } from './client.js'
+import { createCode } from './code.js'
 import { $, make } from './dom.js'
 import { drawGauges, duration } from './gauges.js'
 import * as history from './history.js'
 import { currentLanguage, has, t, translate } from './i18n.js'
+import { nextStep } from './next.js'
 import { createRequestLog } from './requests.js'
 import { createSessionList } from './sessions.js'
-import { createTimeline } from './timeline.js'
+import { clockText, createTimeline } from './timeline.js'
 import { decode, tokenCards } from './token.js'
 
 const root = document.documentElement
 translate()
 
-const settings = await (await fetch('/settings')).json()
+const [settings, source] = await Promise.all([
+  fetch('/settings').then((response) => response.json()),
+  fetch('/app.go').then((response) => response.text()),
+])
 const grace = settings.grace * 1000
 const limits = { ttl: settings.ttl * 1000, refresh: settings.refresh_ttl * 1000, grace }
 const log = createRequestLog(settings.cookies, ({ error_description: text }) => { storeForgot = text?.includes('lost its record') ?? false })
 const client = createClient({ bind: settings.bind !== 'off' && !browserMayBind(settings), fetch: log.send, onLogin: sessionOver, onChange: sessionChanged })
 const timeline = createTimeline($('drawing'), t)
+const code = createCode(source, settings)
 const list = settings.sessions ? createSessionList(client, { run, end: endSession }) : null
 let storeForgot = false // whether the last rejected request said so
 let bound = false // whether the browser has bound the session
@@ -174,6 +180,7 @@ async function replay() {
   }
   const response = await log.send('/refresh', { method: 'POST', headers: bearer(token) })
   const { code } = await bodyOf(response)
+  if (code === 'proof_required') return say('good', 'replayBound', { status: response.status, code })
   if (code !== 'token_reused') return say('bad', 'refused', { status: response.status, code })
   say('bad', 'replayed')
   history.end(code)
@@ -252,9 +259,11 @@ async function run(action) {
 // ---- Drawing -----------------------------------------------------------------------------------------------
 
 let said = null
+const seen = new Set() // the keys of the results so far
 
 function say(kind, key, values) {
   said = { kind, key, values }
+  seen.add(key)
   const result = $('result')
   result.dataset.kind = kind
   result.dataset.key = key
@@ -297,7 +306,9 @@ function frame() {
     return
   }
   timeline.draw(past, { mode: settings.mode, grace }, now)
-  if (current !== 'ended') drawGauges(past, limits, now)
+  if (current === 'ended') return
+  drawGauges(past, limits, now)
+  renderNext(nextStep({ state: current, past, settings, limits, seen }, now), now)
 }
 
 function renderState(current, past) {
@@ -324,8 +335,22 @@ function renderState(current, past) {
   if (focused && focused !== document.body && focused.getClientRects().length === 0) $(over ? 'title' : 'do-protected').focus()
 }
 
+// renderNext marks the button of the next step. If there is nothing to do yet, it counts down to it.
+function renderNext({ button, text, at }, now) {
+  const write = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text }
+  write('next-text', t(text))
+  write('next-time', at > now ? t('nextIn', { time: clockText(at - now + 999) }) : '')
+  for (const id of Object.keys(buttons)) {
+    const next = id !== button ? 'no' : at > now ? 'later' : 'now'
+    if ($(id).dataset.next === next) continue
+    $(id).dataset.next = next
+    $(id).removeAttribute('aria-describedby')
+    if (next !== 'no') $(id).setAttribute('aria-describedby', 'next-text')
+  }
+}
+
 function renderBound() {
-  $('bound').hidden = !bound
+  $('bound').hidden = !bound && !client.bound
   if ($('bound').textContent !== t('bound')) $('bound').textContent = t('bound')
 }
 
@@ -377,6 +402,7 @@ for (const button of document.querySelectorAll('[data-language]')) {
     renderSettings()
     render()
     list?.draw()
+    code.draw()
   })
 }
 window.addEventListener('storage', (event) => {

@@ -56,7 +56,7 @@ export function createSessionList(client, { run, end }) {
     name.id = `label-${session.id}`
     return make('li', {},
       make('p', { class: 'name' }, name, ...(session.current ? [make('span', { class: 'pill', 'data-state': 'alive' }, t('thisOne'))] : [])),
-      make('p', { class: 'faint' }, t('loginAt', { time: loginAt }), ' · ', refreshedAt ? t('refreshedAt', { time: refreshedAt }) : t('notRefreshed')),
+      make('p', { class: 'faint' }, make('span', {}, t('loginAt', { time: loginAt })), ' ', make('span', {}, refreshedAt ? t('refreshedAt', { time: refreshedAt }) : t('notRefreshed'))),
       ...(session.current ? [] : [endButton(session)]))
   }
 

@@ -64,7 +64,7 @@ export function createTimeline(box, t) {
     const rows = tokens.slice(first)
     const over = Math.max(deadline, tokens.at(-1).expires) // the last token may expire after the deadline
     const clock = Math.min(now, ended?.at ?? Infinity, over)
-    const height = TOP + Math.max(rows.length, 5) * ROW + 6
+    const height = TOP + Math.max(rows.length, narrow ? 3 : 5) * ROW + 6
 
     // x converts a time to pixels. The end of the scale moves gradually, so that a new token does not make the drawing jump.
     const start = rows[0].at
