@@ -292,7 +292,8 @@ func (tb *tab) note(origin string, event any) {
 		tb.problems = append(tb.problems, fmt.Sprintf("console.%s was called", e.Type))
 	case *log.EventEntryAdded:
 		// The browser logs every 401. A 401 is not an error of the page. Neither is a thief who is rejected.
-		if e.Entry.Source == log.EntrySourceNetwork && (strings.Contains(e.Entry.Text, "401") || strings.HasSuffix(e.Entry.URL, "/session/bind")) {
+		if e.Entry.Source == log.EntrySourceNetwork && (strings.Contains(e.Entry.Text, "401") ||
+			strings.HasSuffix(e.Entry.URL, "/session/bind") || strings.Contains(e.Entry.Text, "400") && strings.HasSuffix(e.Entry.URL, "/refresh")) {
 			return
 		}
 		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {

@@ -69,7 +69,7 @@ func TestNext(t *testing.T) {
 				follow("do-parallel", "parallelOne")
 			}
 			tb.waitNext("do-protected", true)
-			if n := tb.next(); n.Primary != 0 || !regexp.MustCompile(`^in 0:0[1-6]$`).MatchString(n.Time) {
+			if n := tb.next(); n.Primary != 0 || !regexp.MustCompile(`^ in 0:0[1-6]$`).MatchString(n.Time) {
 				t.Errorf("while the token is valid the page suggests %+v", n)
 			}
 			follow("do-protected", "saidHelloRefreshed")

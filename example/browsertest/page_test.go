@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -312,6 +313,14 @@ func TestBound(t *testing.T) {
 				t.Errorf("%q: %d requests for one refresh, want 1", flags, n)
 			}
 		}
+		tb.wait("the session is shown as bound", seen("bound"))
+		tb.click("do-replay")
+		if slices.Contains(flags, "-cookies") {
+			tb.waitResult("replayCookies")
+		} else {
+			tb.waitResult("replayBound")
+		}
+		tb.waitState("alive")
 		tb.eval(`(() => {
 			const open = indexedDB.open("ginrefresh")
 			open.onsuccess = () => {

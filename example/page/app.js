@@ -339,7 +339,7 @@ function renderState(current, past) {
 function renderNext({ button, text, at }, now) {
   const write = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text }
   write('next-text', t(text))
-  write('next-time', at > now ? t('nextIn', { time: clockText(at - now + 999) }) : '')
+  write('next-time', at > now ? ` ${t('nextIn', { time: clockText(at - now + 999) })}` : '')
   for (const id of Object.keys(buttons)) {
     const next = id !== button ? 'no' : at > now ? 'later' : 'now'
     if ($(id).dataset.next === next) continue
