@@ -68,6 +68,15 @@
     return last.width < 28 && last.bottom > lines[0].bottom && !element.lastElementChild ? text : ''
   }
 
+  // emptyBoxes returns the cards of a narrow window that end in an empty part. In a wide one they are as high as their neighbour.
+  function emptyBoxes(all, width) {
+    const cards = [...document.querySelectorAll('.card')].filter((card) => width < 1088 && isVisible(card))
+    return cards.filter((card) => {
+      const lowest = Math.max(...all.filter(({ element }) => card.contains(element)).flatMap(({ lines }) => lines.map(({ bottom }) => bottom)))
+      return card.getBoundingClientRect().bottom - lowest > 64
+    })
+  }
+
   const isScrolled = (element) => element && (['auto', 'scroll'].includes(css(element).overflowY) && element.scrollHeight > element.clientHeight || isScrolled(element.parentElement))
 
   // ---- Colours
@@ -175,6 +184,7 @@
     }
     const why = NAMES.test(document.title) ? 'is only a name' : foreign(document.title, language, document.documentElement, false)
     if (why) problems.push(`the title ${document.title} ${why}`)
+    for (const box of emptyBoxes(all, width)) problems.push(`${name(box)} ends in an empty part`)
     for (const pair of overlaps(all)) problems.push(`texts overlap: ${pair.join(' | ')}`)
     const scrolled = [...document.querySelectorAll('*')].filter((element) => element.scrollHeight > element.clientHeight).map((element) => [element, element.scrollTop])
     for (const text of all) {
