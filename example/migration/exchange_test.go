@@ -375,7 +375,7 @@ func TestExchangeLaravelAndFlask(t *testing.T) {
 			}
 			return middleware.Identity{Subject: "user-" + subject}, nil
 		}
-		for _, subject := range []any{7, "7", 9007199254740993} {
+		for _, subject := range []any{7, "7", int64(9007199254740993)} {
 			claims, err := m.auth.Verify(t.Context(), m.exchanges(laravel(user, subject, "x"), ""))
 			if err != nil {
 				t.Fatal(err)
