@@ -23,14 +23,16 @@ type tokenResponse struct {
 
 // MarshalJSON writes the body of the response to a login or refresh without cookies (RFC 6749 §5.1): access_token,
 // token_type, expires_in and refresh_expires_in in seconds from now, and in pair mode refresh_token.
-func (t Tokens) MarshalJSON() ([]byte, error) {
-	return json.Marshal(tokenResponse{
+func (t Tokens) MarshalJSON() ([]byte, error) { return json.Marshal(t.response()) }
+
+func (t Tokens) response() tokenResponse {
+	return tokenResponse{
 		AccessToken:      t.AccessToken,
 		TokenType:        "Bearer",
 		ExpiresIn:        secondsUntil(t.ExpiresAt),
 		RefreshToken:     t.RefreshToken,
 		RefreshExpiresIn: secondsUntil(t.RefreshUntil),
-	})
+	}
 }
 
 // answerTokens responds with tokens. sent is the token of a cookie that came with the request, if any.
@@ -46,7 +48,7 @@ func (a *Auth) answerTokens(c *gin.Context, tokens Tokens, sent string) {
 	if a.cookies != nil {
 		tokens.AccessToken, tokens.RefreshToken = "", "" // scripts must not see them
 	}
-	c.JSON(http.StatusOK, tokens)
+	c.JSON(http.StatusOK, tokens.response()) // not tokens: encoding/json would check the output of MarshalJSON once more
 }
 
 // Answer responds with tokens from [Auth.Issue] as LoginHandler does, for a login of the application's own, such as
