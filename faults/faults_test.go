@@ -25,12 +25,15 @@ func TestPromises(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Log(r)
-			t.Logf("proof: 1 faults, %d logouts, %d forks", r.logouts.Load(), r.forks.Load())
-			passes := "revoked tokens pass"
+			passes, forks := "revoked tokens pass", "forks"
 			if s.promises&noPass == 0 {
 				passes = "tokens pass after an old file or snapshot is restored"
 			}
-			t.Logf("proof: %d %s", r.endedPass.Load()+r.replacedPass.Load()+r.refreshed.Load(), passes)
+			if s.promises&noForks == 0 {
+				forks = "forks after a restart or a restore"
+			}
+			t.Logf("proof: 1 faults, %d logouts, %d %s, %d %s", r.logouts.Load(), r.forks.Load(), forks,
+				r.endedPass.Load()+r.replacedPass.Load()+r.refreshed.Load(), passes)
 			for _, text := range s.broken(r) {
 				t.Error(text)
 			}
