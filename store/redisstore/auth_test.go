@@ -233,7 +233,7 @@ func TestR17_ParallelLoginsAtTwoServersKeepTheLimit(t *testing.T) {
 			c.StoreTimeout = 9 * time.Second // each of the logins may have to wait for all others
 		})
 	}
-	for range rounds(50, 5) {
+	for range rounds(50, 2) {
 		var tokens [64]middleware.Tokens
 		var errs [64]error
 		var wg sync.WaitGroup
