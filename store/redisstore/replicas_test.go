@@ -183,7 +183,7 @@ func TestReplicasErrorSaysHowMany(t *testing.T) {
 	redistest.StartReplica(t, primary)
 	s := connect(t, primary, redisstore.Options{Replicas: 2})
 	s.SetClock(0)
-	ctx := deadlinetest.Silent(context.Background(), time.Now().Add(200*time.Millisecond)) // so that the reply is not too late
+	ctx := deadlinetest.Silent(context.Background(), time.Now().Add(time.Second)) // so that the reply is not too late
 	done, err := s.CompareAndSwap(ctx, "key", "", "1", inAnHour())
 	if done || err == nil || !strings.Contains(err.Error(), "of 2 replicas had it") {
 		t.Errorf("CompareAndSwap = %v, %v, want an error with the number of replicas", done, err)
