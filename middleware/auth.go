@@ -134,7 +134,7 @@ func (a *Auth) issue(ctx context.Context, id Identity, l session.Login) (tokens 
 	if l.AuthTime, err = authTime(id); err != nil {
 		return Tokens{}, nil, err
 	}
-	if l.TTL, l.RefreshTTL, err = a.lifetimes(id); err != nil {
+	if l.TTL, l.RefreshTTL, err = a.lifetimes(id, l.AuthTime); err != nil {
 		return Tokens{}, nil, err
 	}
 	if t, err = a.rules.Login(ctx, l); err != nil {
@@ -179,7 +179,7 @@ func authTime(id Identity) (time.Time, error) {
 
 // lifetimes returns the configured lifetimes, or those of the identity where they are shorter (R13). The first token does
 // not outlive a refresh window that is shorter than TTL.
-func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error) {
+func (a *Auth) lifetimes(id Identity, authTime time.Time) (ttl, refreshTTL time.Duration, err error) {
 	shorter := func(asked, configured time.Duration) time.Duration {
 		if asked == 0 {
 			return configured
@@ -188,9 +188,9 @@ func (a *Auth) lifetimes(id Identity) (ttl, refreshTTL time.Duration, err error)
 	}
 	refreshTTL = shorter(id.RefreshTTL, a.rules.RefreshTTL)
 	left := refreshTTL // of the refresh window, which counts from the authentication
-	if !id.AuthTime.IsZero() {
-		left = min(left, refreshTTL-time.Since(id.AuthTime)).Truncate(time.Second)
-		if left < time.Second && refreshTTL >= time.Second {
+	if !authTime.IsZero() && refreshTTL >= time.Second {
+		left = (refreshTTL - time.Since(authTime)).Truncate(time.Second)
+		if left < time.Second {
 			e := newError(CodeLoginTooOld, nil)
 			e.MaxAge = refreshTTL
 			return 0, 0, e
