@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
 	"github.com/ginrefresh/ginrefresh/client"
 )
 
@@ -51,9 +52,6 @@ var appSource []byte
 
 // registerPage registers GET / for the page, a route for each of its files, GET /app.go and GET /settings.
 func registerPage(r *gin.Engine, s pageSettings) {
-	source := pageFile("app.go", appSource)
-	r.GET("/app.go", source)
-	r.HEAD("/app.go", source)
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
 		panic(err) // cannot happen: the folder is embedded
@@ -69,6 +67,7 @@ func registerPage(r *gin.Engine, s pageSettings) {
 		}
 		registerFile(r, "/"+strings.TrimSuffix(name, "index.html"), pageFile(name, content))
 	}
+	registerFile(r, "/app.go", pageFile("app.go", appSource))
 	registerFile(r, "/client.js", pageFile("client.js", []byte(client.Script)))
 	r.GET("/settings", func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
