@@ -226,14 +226,7 @@ func (c *checker) check(t *testing.T, b block) (err error) {
 // The code in the documents compiles, or is marked as a sketch.
 func TestCodeBlocks(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"node", "bash"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
+	needTools(t, "node", "bash")
 	blocks := documentBlocks(t)
 	c := newChecker(t, importsOf(blocks))
 	t.Run("mistakes are found", func(t *testing.T) { findMistakes(t, c) })

@@ -183,14 +183,7 @@ var exampleCommand = regexp.MustCompile("`go run ./example( [^`]*)?`")
 // The transcripts in the README match a real session.
 func TestReadmeTranscript(t *testing.T) {
 	t.Parallel()
-	for _, tool := range []string{"bash", "curl", "jq"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
-	}
+	needTools(t, "bash", "curl", "jq")
 	transcripts := 0
 	for _, b := range readDocument(t, "README.md").blocks {
 		if b.language != "console" {
@@ -207,6 +200,19 @@ func TestReadmeTranscript(t *testing.T) {
 	}
 	if transcripts == 0 {
 		t.Error("README.md has no console block")
+	}
+}
+
+// needTools skips the test if a tool is missing, or fails it if CI is set.
+func needTools(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
 	}
 }
 
